@@ -1,0 +1,232 @@
+"""The shared vocabulary of the witnesses: events, spans, and a timeline as a tree.
+
+Static analysis writes symbolic spans (chunk i, the whole stream), the CPU run concrete ones (token positions);
+both use the same event kinds so that a rule is written once (design, "Four witnesses, one timeline").
+"""
+
+from __future__ import annotations
+
+import enum
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+
+
+class Split(enum.StrEnum):
+    """Which data a read, calibration or update consumed."""
+
+    TRAIN = "train"
+    VAL = "val"
+    GENERATED = "generated"
+    RANDOM = "random"
+    ARTIFACT = "artifact"
+    OTHER = "other"
+    UNKNOWN = "unknown"
+
+
+class Extent(enum.StrEnum):
+    """How much of a split a symbolic span covers, relative to the enclosing loop."""
+
+    ALL = "all"
+    ITEM = "item i"
+    BEFORE = "items before i"
+    SCORED = "already scored"
+    PART = "part"
+    UNKNOWN = "unknown"
+
+
+@dataclass(frozen=True)
+class Span:
+    """Tokens an event touches.
+
+    Attributes:
+        split: the data set.
+        extent: symbolic size; `ITEM` and `BEFORE` refer to the loop named in `loop`.
+        loop: identity of the loop whose item is meant (a `Loop.label`), empty when none.
+        positions: concrete half-open ranges of token positions, only from an executed timeline.
+    """
+
+    split: Split
+    extent: Extent = Extent.UNKNOWN
+    loop: str = ""
+    positions: tuple[tuple[int, int], ...] = ()
+
+
+class Phase(enum.StrEnum):
+    """Part of the run. Training ends when its clock stops, evaluation begins when the artifact is read back."""
+
+    SETUP = "setup"
+    TRAINING = "training"
+    AFTER_TRAINING = "after training"
+    EVALUATION = "evaluation"
+    UNKNOWN = "unknown"
+
+
+class Via(enum.StrEnum):
+    """How state was changed."""
+
+    OPTIMIZER = "optimizer step"
+    WRITE = "parameter write"
+    ADAPTER = "adapter"
+    TABLE = "count table"
+    SEARCH = "gradient-free search"
+
+
+@dataclass(frozen=True)
+class Place:
+    """Source line an event comes from: module path and 1-based line."""
+
+    path: str
+    line: int
+
+
+@dataclass(frozen=True)
+class Event:
+    """Leaf of a timeline. `place` is the line that does it; `why` the chain of lines that shows what it touches."""
+
+    place: Place
+    phase: Phase = field(default=Phase.UNKNOWN, kw_only=True)
+    why: tuple[Place, ...] = field(default=(), kw_only=True)
+
+
+@dataclass(frozen=True)
+class Read(Event):
+    """Tokens are read from a split."""
+
+    span: Span
+
+
+@dataclass(frozen=True)
+class Score(Event):
+    """A loss is computed for the tokens of `span`; `counted` when it reaches the reported number (None: unknown)."""
+
+    span: Span
+    counted: bool | None = None
+    scoring_pass: str = ""
+
+
+@dataclass(frozen=True)
+class Update(Event):
+    """State is changed by tokens of `span`. `state` names what: parameters, an adapter, a table."""
+
+    span: Span
+    state: str
+    via: Via = Via.OPTIMIZER
+
+
+@dataclass(frozen=True)
+class Calibrate(Event):
+    """Statistics for quantisation are collected from `span`."""
+
+    span: Span
+
+
+@dataclass(frozen=True)
+class Serialize(Event):
+    """The artifact is written; `size` in bytes where known."""
+
+    size: int | None = None
+
+
+@dataclass(frozen=True)
+class Load(Event):
+    """The artifact (or another file) is read back into a model."""
+
+    artifact: str = ""
+
+
+@dataclass(frozen=True)
+class Report(Event):
+    """A metric is reported; `value` only from an executed timeline."""
+
+    metric: str
+    value: float | None = None
+
+
+@dataclass(frozen=True)
+class PhaseMark(Event):
+    """A phase begins at this line."""
+
+    begins: Phase
+
+
+@dataclass(frozen=True)
+class External(Event):
+    """Contact with the world outside: network, a process, a path."""
+
+    kind: str
+    detail: str = ""
+
+
+@dataclass(frozen=True)
+class Unknown(Event):
+    """Something the witness could not follow, with the reason; rules must not read it as innocence."""
+
+    reason: str
+
+
+@dataclass(frozen=True)
+class Sequence:
+    """Nodes in the order in which they happen."""
+
+    items: tuple[Node, ...]
+
+
+@dataclass(frozen=True)
+class Loop:
+    """A loop: its label, where it stands, what it iterates over, and one iteration as its body."""
+
+    label: str
+    place: Place
+    over: str
+    body: Sequence
+
+
+@dataclass(frozen=True)
+class Branch:
+    """A branch with its condition as text and what is known of it under the effective settings."""
+
+    place: Place
+    condition: str
+    taken: bool | None
+    then: Sequence
+    otherwise: Sequence
+
+
+@dataclass(frozen=True)
+class Call:
+    """A call of a function of the submission, with its own events as body."""
+
+    place: Place
+    function: str
+    body: Sequence
+
+
+Node = Sequence | Loop | Branch | Call | Event
+
+
+@dataclass(frozen=True)
+class Timeline:
+    """One witness's account of a run."""
+
+    witness: str
+    root: Sequence
+    settings: dict[str, str] = field(default_factory=dict)
+
+    def events(self) -> Iterator[Event]:
+        """Every event, in order, dead branches (taken is False) left out of neither side that may run."""
+        yield from _events(self.root)
+
+
+def _events(node: Node) -> Iterator[Event]:
+    if isinstance(node, Event):
+        yield node
+    elif isinstance(node, Sequence):
+        for item in node.items:
+            yield from _events(item)
+    elif isinstance(node, Branch):
+        if node.taken is not False:
+            yield from _events(node.then)
+        if node.taken is not True:
+            yield from _events(node.otherwise)
+    else:
+        yield from _events(node.body)
