@@ -1,0 +1,23 @@
+"""Shared fixtures. `repo` is a clone of the public repository, for tests marked `corpus`."""
+
+from __future__ import annotations
+
+import os
+from pathlib import Path
+
+import pytest
+
+
+@pytest.fixture(scope="session")
+def repo() -> Path:
+    """Clone named by PARAMETER_GOLF_REPO; tests that need one are left out without it."""
+    path = os.environ.get("PARAMETER_GOLF_REPO", "")
+    if not path:
+        pytest.skip("PARAMETER_GOLF_REPO names no clone of the public repository")
+    return Path(path)
+
+
+@pytest.fixture(scope="session")
+def submissions() -> Path:
+    """Folder of the small submissions written for the tests."""
+    return Path(__file__).parent / "submissions"
