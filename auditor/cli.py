@@ -1,0 +1,100 @@
+"""Command line: one command per task, no logic of its own. Exit codes: 0 clean, 1 violation or not eligible,
+2 usage, 3 needs review, 4 could not be audited; of several reviews the gravest counts."""
+
+from __future__ import annotations
+
+import sys
+from pathlib import Path
+
+import click
+
+from auditor import __version__
+from auditor.errors import AuditorError
+
+FORMATS = ("html", "json", "markdown", "sarif")
+
+
+class _Group(click.Group):
+    """Shows an `AuditorError` as one message and exits with 4."""
+
+    def invoke(self, ctx: click.Context) -> object:
+        try:
+            return super().invoke(ctx)
+        except AuditorError as error:
+            click.echo(f"auditor: {error}", err=True)
+            ctx.exit(4)
+
+
+@click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"]})
+@click.version_option(__version__, prog_name="auditor")
+def main() -> None:
+    """Review Parameter Golf submissions: verdicts with evidence."""
+
+
+@main.command()
+@click.argument("targets", nargs=-1)
+@click.option("--repo", type=click.Path(path_type=Path), envvar="PARAMETER_GOLF_REPO",
+              help="Clone of the public repository (bare or not) in which PR numbers and refs are looked up.")
+@click.option("--list", "list_file", type=click.Path(path_type=Path), help="File with one target a line.")
+@click.option("--main", "main_branch", is_flag=True, help="Review every record folder on the main branch.")
+@click.option("--all", "everything", is_flag=True, help="Review every pull request head of the clone.")
+@click.option("--fetch", is_flag=True, help="Fetch a pull request from the clone's remote when it is absent.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write reports into this folder.")
+@click.option("--format", "formats", multiple=True, type=click.Choice(FORMATS),
+              help="Which reports to write into --out (default: all four).")
+@click.option("--jsonl", type=click.Path(path_type=Path), help="Append one line per review to this file.")
+@click.option("--resume", is_flag=True, help="With --jsonl: skip targets that the file already holds.")
+@click.option("--no-run", is_flag=True, help="Leave out the CPU run.")
+@click.option("-v", "--verbose", is_flag=True, help="Show passed rules too.")
+@click.option("-q", "--quiet", is_flag=True, help="One line per review.")
+def review(targets: tuple[str, ...], **options: object) -> None:
+    """Review TARGETS: folders, PR numbers, refs or ranges base..head.
+
+    \b
+    auditor review 861 --repo ~/parameter-golf
+    auditor review records/track_10min_16mb/my_run
+    auditor review --main --repo ~/parameter-golf --jsonl main.jsonl
+    """
+    from auditor.commands.review import Options, run
+
+    if not (targets or options["list_file"] or options["main_branch"] or options["everything"]):
+        raise click.UsageError("name at least one target, or use --list, --main or --all")
+    sys.exit(run(targets, Options(**options)))
+
+
+@main.command()
+@click.argument("target")
+@click.option("--repo", type=click.Path(path_type=Path), envvar="PARAMETER_GOLF_REPO",
+              help="Clone in which a PR number or ref is looked up.")
+@click.option("--out", type=click.Path(path_type=Path), help="Write the layers into this folder.")
+@click.option("--outline", is_flag=True, help="Print only the outline, not the source.")
+def unpack(target: str, repo: Path | None, out: Path | None, outline: bool) -> None:
+    """Print or write the readable source inside TARGET (a script, a folder or a PR number); nothing is executed."""
+    from auditor.commands.unpack import run
+
+    sys.exit(run(target, repo=repo, out=out, outline_only=outline))
+
+
+@main.command()
+@click.argument("what")
+def explain(what: str) -> None:
+    """Explain a RULE: statement, sources, precedents on both sides, legal and illegal examples."""
+    from rich.console import Console
+
+    import rules
+    from rules.explain import render_rule
+
+    render_rule(rules.rule(what), Console())
+
+
+@main.command("rules")
+@click.option("--json", "as_json", is_flag=True, help="Machine-readable.")
+def list_rules(as_json: bool) -> None:
+    """List the rules: id, severity, tracks, since when, who decides."""
+    from auditor.commands.rules import run
+
+    run(as_json)
+
+
+if __name__ == "__main__":
+    main()

@@ -1,0 +1,1 @@
+"""What the commands of `auditor.cli` do, one module each."""

@@ -1,0 +1,133 @@
+"""`auditor review`: targets in, reports out; progress while it lasts, resumable, one exit code."""
+
+from __future__ import annotations
+
+import json
+import re
+from collections.abc import Iterable, Iterator
+from dataclasses import dataclass
+from itertools import chain
+from pathlib import Path
+
+from rich.console import Console
+from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
+
+from auditor.errors import AuditorError
+from auditor.findings import Verdict
+from auditor.review import Review, review_target
+from auditor.targets import Target, all_pull_requests, main_records, read_list, resolve
+
+# Of several reviews the gravest decides the exit code.
+GRAVITY = (Verdict.CLEAN, Verdict.NEEDS_REVIEW, Verdict.NOT_ELIGIBLE, Verdict.VIOLATION, Verdict.ERROR)
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the command, as the command line names them."""
+
+    repo: Path | None = None
+    list_file: Path | None = None
+    main_branch: bool = False
+    everything: bool = False
+    fetch: bool = False
+    out: Path | None = None
+    formats: tuple[str, ...] = ()
+    jsonl: Path | None = None
+    resume: bool = False
+    no_run: bool = False
+    verbose: bool = False
+    quiet: bool = False
+
+
+def run(names: tuple[str, ...], options: Options) -> int:
+    """Review everything asked for; returns the exit code."""
+    targets = list(_targets(names, options))
+    if options.resume and options.jsonl:
+        done = _labels_done(options.jsonl)
+        targets = [target for target in targets if target.label not in done]
+    console = Console(soft_wrap=options.quiet)
+    single = len(targets) == 1
+    gravest = Verdict.CLEAN
+    for review in _reviews(targets, quiet_progress=single):
+        if options.jsonl:
+            _append(options.jsonl, review)
+        written = _write_reports(review, options) if options.out else []
+        _show(review, written, console, options, brief=options.quiet or not single)
+        gravest = max(gravest, review.verdict, key=GRAVITY.index)
+    return gravest.exit_code
+
+
+def _targets(names: tuple[str, ...], options: Options) -> Iterator[Target]:
+    listed = list(names) + (read_list(options.list_file) if options.list_file else [])
+    streams: list[Iterable[Target]] = [resolve(listed, options.repo, options.fetch)]
+    if options.main_branch or options.everything:
+        if options.repo is None:
+            raise AuditorError("--main and --all need a clone: name one with --repo DIR")
+        if options.main_branch:
+            streams.append(main_records(options.repo))
+        if options.everything:
+            streams.append(resolve(all_pull_requests(options.repo), options.repo))
+    return chain.from_iterable(streams)
+
+
+def _reviews(targets: list[Target], quiet_progress: bool) -> Iterator[Review]:
+    columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet_progress) as progress:
+        task = progress.add_task("reviewing", total=len(targets))
+        for target in targets:
+            progress.update(task, description=f"reviewing {target.label[-40:]}")
+            yield review_target(target)
+            progress.advance(task)
+
+
+def _labels_done(path: Path) -> set[str]:
+    """Labels already in a results file; a line cut short by an interruption does not count."""
+    done = set()
+    if path.exists():
+        for line in path.read_text(encoding="utf-8").splitlines():
+            try:
+                done.add(json.loads(line)["label"])
+            except (json.JSONDecodeError, KeyError, TypeError):
+                continue
+    return done
+
+
+def _append(path: Path, review: Review) -> None:
+    path.parent.mkdir(parents=True, exist_ok=True)
+    with path.open("a+b") as file:
+        # A line that an interruption cut short must not swallow the next one.
+        if file.tell() and (file.seek(-1, 2), file.read(1))[1] != b"\n":
+            file.write(b"\n")
+        file.write(json.dumps(review.row(), ensure_ascii=False).encode() + b"\n")
+
+
+def _write_reports(review: Review, options: Options) -> list[Path]:
+    from auditor import report
+
+    options.out.mkdir(parents=True, exist_ok=True)
+    document = report.document(review)
+    stem = "review-" + re.sub(r"[^\w.-]+", "_", review.label).strip("_")[-80:]
+    written = []
+    for name in options.formats or tuple(report.WRITERS):
+        suffix, render = report.WRITERS[name]
+        path = options.out / f"{stem}.{suffix}"
+        path.write_text(render(document), encoding="utf-8")
+        written.append(path)
+    return written
+
+
+def _show(review: Review, written: list[Path], console: Console, options: Options, brief: bool) -> None:
+    from auditor import report
+
+    if brief:
+        line = f"{review.verdict.value:13} {review.label}: {review.reason}"
+        console.print(report.plain(line), markup=False, highlight=False)
+        if review.defect:
+            console.print(review.defect, markup=False, highlight=False)
+    else:
+        for path in written:
+            console.print(f"report: {path}", markup=False, highlight=False, soft_wrap=True)
+        report.show(report.document(review), console, verbose=options.verbose)
+    if brief and written:
+        html = [path for path in written if path.suffix == ".html"]
+        console.print(f"              report: {(html or written)[0]}", markup=False, highlight=False, soft_wrap=True)
