@@ -33,15 +33,24 @@ def main() -> None:
 
 @main.command()
 @click.argument("targets", nargs=-1)
-@click.option("--repo", type=click.Path(path_type=Path), envvar="PARAMETER_GOLF_REPO",
-              help="Clone of the public repository (bare or not) in which PR numbers and refs are looked up.")
+@click.option(
+    "--repo",
+    type=click.Path(path_type=Path),
+    envvar="PARAMETER_GOLF_REPO",
+    help="Clone of the public repository (bare or not) in which PR numbers and refs are looked up.",
+)
 @click.option("--list", "list_file", type=click.Path(path_type=Path), help="File with one target a line.")
 @click.option("--main", "main_branch", is_flag=True, help="Review every record folder on the main branch.")
 @click.option("--all", "everything", is_flag=True, help="Review every pull request head of the clone.")
 @click.option("--fetch", is_flag=True, help="Fetch a pull request from the clone's remote when it is absent.")
 @click.option("--out", type=click.Path(path_type=Path), help="Write reports into this folder.")
-@click.option("--format", "formats", multiple=True, type=click.Choice(FORMATS),
-              help="Which reports to write into --out (default: all four).")
+@click.option(
+    "--format",
+    "formats",
+    multiple=True,
+    type=click.Choice(FORMATS),
+    help="Which reports to write into --out (default: all four).",
+)
 @click.option("--jsonl", type=click.Path(path_type=Path), help="Append one line per review to this file.")
 @click.option("--resume", is_flag=True, help="With --jsonl: skip targets that the file already holds.")
 @click.option("--no-run", is_flag=True, help="Leave out the CPU run.")
@@ -64,8 +73,12 @@ def review(targets: tuple[str, ...], **options: object) -> None:
 
 @main.command()
 @click.argument("target")
-@click.option("--repo", type=click.Path(path_type=Path), envvar="PARAMETER_GOLF_REPO",
-              help="Clone in which a PR number or ref is looked up.")
+@click.option(
+    "--repo",
+    type=click.Path(path_type=Path),
+    envvar="PARAMETER_GOLF_REPO",
+    help="Clone in which a PR number or ref is looked up.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Write the layers into this folder.")
 @click.option("--outline", is_flag=True, help="Print only the outline, not the source.")
 def unpack(target: str, repo: Path | None, out: Path | None, outline: bool) -> None:
@@ -80,9 +93,9 @@ def unpack(target: str, repo: Path | None, out: Path | None, outline: bool) -> N
 def explain(what: str) -> None:
     """Explain a RULE: statement, sources, precedents on both sides, legal and illegal examples."""
     from rich.console import Console
+    from rules.explain import render_rule
 
     import rules
-    from rules.explain import render_rule
 
     render_rule(rules.rule(what), Console())
 
@@ -94,6 +107,17 @@ def list_rules(as_json: bool) -> None:
     from auditor.commands.rules import run
 
     run(as_json)
+
+
+@main.command()
+@click.option("--check", is_flag=True, help="Try to escape and print what held.")
+def sandbox(check: bool) -> None:
+    """Show which sandbox layers this machine offers; with --check, try the escapes."""
+    from rich.console import Console
+
+    from auditor.commands import sandbox as command
+
+    sys.exit(command.check(Console()) if check else command.layers(Console()))
 
 
 if __name__ == "__main__":

@@ -21,8 +21,9 @@ def run(as_json: bool) -> None:
     table = Table("rule", "title", "severity", "tracks", "since", "witnesses", box=box.SIMPLE)
     for rule in rules.all_rules():
         row = _row(rule)
-        table.add_row(rule.id, rule.title, row["severity"], ", ".join(row["tracks"]), row["since"],
-                      ", ".join(row["witnesses"]))
+        table.add_row(
+            rule.id, rule.title, row["severity"], ", ".join(row["tracks"]), row["since"], ", ".join(row["witnesses"])
+        )
     Console().print(table)
 
 
