@@ -1,0 +1,174 @@
+"""Watermarked data in the official formats: shards, a tokenizer of the size the submission expects, byte sidecars.
+
+Shard format (reference specification, 1.1): 256 little-endian int32 (magic 20240520, version 1, token count), then
+uint16 ids. The tokenizer is a SentencePiece model written by hand: control ids 0-2, unknown 3, byte pieces 4-259, then
+ordinary pieces, a third of them with a leading space, the lone space marker among them.
+"""
+
+from __future__ import annotations
+
+import itertools
+import struct
+from collections.abc import Iterator
+from dataclasses import dataclass
+from pathlib import Path
+
+import numpy as np
+
+from auditor.dynamic.watermark import Watermark, make
+
+MAGIC, VERSION, HEADER_INTS = 20240520, 1, 256
+SPACE = "\u2581"
+FIRST_PIECE = 260
+NORMAL, UNKNOWN_PIECE, CONTROL, BYTE = 1, 2, 3, 6
+
+
+@dataclass
+class Dataset:
+    """A data set on disk.
+
+    Attributes:
+        folder: holds the shards; `tokenizer`: path of the SentencePiece model.
+        watermark: the streams with the way back from tokens to positions.
+        token_bytes: bytes that each position of the validation stream counts for under the official look-up,
+            int64, shape (tokens,); position 0 counts nothing.
+    """
+
+    folder: Path
+    tokenizer: Path
+    watermark: Watermark
+    token_bytes: np.ndarray
+
+
+def build(
+    folder: Path,
+    *,
+    vocab_size: int,
+    train_tokens: int,
+    val_tokens: int,
+    train_shards: int = 1,
+    sidecar: bool = False,
+    byte_vocab: bool = False,
+) -> Dataset:
+    """Write a data set for one CPU run.
+
+    Args:
+        vocab_size: ids of the tokenizer (1024, 4096, 8192, or 260 for bytes).
+        train_tokens, val_tokens: stream lengths, tokens.
+        train_shards: files the training stream is cut into.
+        sidecar: also write `fineweb_val_bytes_*.bin`, the byte count of every validation token.
+        byte_vocab: ids from 4 on are single bytes (byte260).
+
+    Raises:
+        ValueError: the vocabulary is too small for streams of that length.
+    """
+    first_id = 4 if byte_vocab else min(FIRST_PIECE, vocab_size // 2)
+    mark = make(vocab_size, {"train": train_tokens, "val": val_tokens}, first_id=first_id)
+    folder.mkdir(parents=True, exist_ok=True)
+    for index, part in enumerate(np.array_split(mark.streams["train"], train_shards)):
+        write_shard(folder / f"fineweb_train_{index:06d}.bin", part)
+    write_shard(folder / "fineweb_val_000000.bin", mark.streams["val"])
+    pieces = list(_byte_pieces() if byte_vocab else vocabulary(vocab_size))
+    token_bytes = count_bytes(mark.streams["val"], pieces)
+    if sidecar:
+        write_shard(folder / "fineweb_val_bytes_000000.bin", token_bytes.astype(np.uint16))
+    tokenizer = folder / f"fineweb_{vocab_size}_bpe.model"
+    tokenizer.write_bytes(sentencepiece_model(pieces))
+    return Dataset(folder, tokenizer, mark, token_bytes)
+
+
+def write_shard(path: Path, tokens: np.ndarray) -> None:
+    """Write token ids (uint16, shape (n,)) as an official shard."""
+    header = np.zeros(HEADER_INTS, dtype="<i4")
+    header[:3] = MAGIC, VERSION, len(tokens)
+    path.write_bytes(header.tobytes() + np.ascontiguousarray(tokens, dtype="<u2").tobytes())
+
+
+def vocabulary(size: int) -> Iterator[tuple[str, int]]:
+    """Pieces of a SentencePiece vocabulary with byte fallback as (text, type), `size` of them."""
+    special = [("<pad>", CONTROL), ("<s>", CONTROL), ("</s>", CONTROL), ("<unk>", UNKNOWN_PIECE)]
+    yield from itertools.islice(itertools.chain(special, _bytes(), [(SPACE, NORMAL)], _words()), size)
+
+
+def _byte_pieces() -> Iterator[tuple[str, int]]:
+    yield from (("<pad>", CONTROL), ("<s>", CONTROL), ("</s>", CONTROL), ("<unk>", UNKNOWN_PIECE))
+    yield from _bytes()
+
+
+def _bytes() -> Iterator[tuple[str, int]]:
+    return ((f"<0x{value:02X}>", BYTE) for value in range(256))
+
+
+def _words() -> Iterator[tuple[str, int]]:
+    """Distinct words of one to four letters, every third with a leading space, some outside ASCII."""
+    letters = "abcdefghijklmnopqrstuvwxyz\u00e9\u00fc"
+    index = 0
+    for length in itertools.count(1):
+        for combination in itertools.product(letters, repeat=length):
+            yield (SPACE if index % 3 == 0 else "") + "".join(combination), NORMAL
+            index += 1
+
+
+def count_bytes(stream: np.ndarray, pieces: list[tuple[str, int]]) -> np.ndarray:
+    """Bytes of every position by the official look-up (reference specification, 1.3), int64, shape (tokens,).
+
+    A leading space counts one byte unless the previous token is a boundary (control, unknown) token.
+    """
+    base = np.array([_base_bytes(text, kind) for text, kind in pieces], dtype=np.int64)
+    lead = np.array([kind == NORMAL and text.startswith(SPACE) for text, kind in pieces])
+    boundary = np.array([kind in (CONTROL, UNKNOWN_PIECE) for _, kind in pieces])
+    ids = stream.astype(np.int64)
+    counted = base[ids]
+    counted[1:] += lead[ids[1:]] & ~boundary[ids[:-1]]
+    counted[0] = 0
+    return counted
+
+
+def _base_bytes(text: str, kind: int) -> int:
+    if kind == BYTE:
+        return 1
+    return len(text.removeprefix(SPACE).encode()) if kind == NORMAL else 0
+
+
+def sentencepiece_model(pieces: list[tuple[str, int]]) -> bytes:
+    """A SentencePiece model file: protocol buffer `ModelProto` with BPE pieces, trainer and normaliser fields.
+
+    Field numbers are those of sentencepiece_model.proto: ModelProto pieces=1, trainer_spec=2, normalizer_spec=3.
+    """
+    out = bytearray()
+    for index, (text, kind) in enumerate(pieces):
+        body = (
+            _text(1, text) + b"\x15" + struct.pack("<f", -float(index)) + (_number(3, kind) if kind != NORMAL else b"")
+        )
+        out += _bytes_field(1, body)
+    trainer = (
+        _number(3, 2)
+        + _number(4, len(pieces))
+        + _number(35, 1)
+        + _number(40, 3)
+        + _number(41, 1)
+        + _number(42, 2)
+        + _number(43, 0)
+    )
+    normaliser = _text(1, "identity") + _number(3, 0) + _number(4, 0) + _number(5, 1)
+    return bytes(out + _bytes_field(2, trainer) + _bytes_field(3, normaliser))
+
+
+def _varint(value: int) -> bytes:
+    out = bytearray()
+    while value > 0x7F:
+        out.append(value & 0x7F | 0x80)
+        value >>= 7
+    return bytes([*out, value])
+
+
+def _number(field: int, value: int) -> bytes:
+    return _varint(field << 3) + _varint(value)
+
+
+def _bytes_field(field: int, body: bytes) -> bytes:
+    return _varint(field << 3 | 2) + _varint(len(body)) + body
+
+
+def _text(field: int, text: str) -> bytes:
+    return _bytes_field(field, text.encode())
