@@ -190,9 +190,7 @@ def _loose(item: Tokenizer) -> Interval:
     return Interval(item.tokens / accepted.high, item.tokens / accepted.low)
 
 
-def diagnose(
-    loss: Interval, bpb: Interval, tokens: int | None = None, vocabulary: int | None = None
-) -> Denominator:
+def diagnose(loss: Interval, bpb: Interval, tokens: int | None = None, vocabulary: int | None = None) -> Denominator:
     """What the pair says about its denominator, with the number of targets and the vocabulary where known."""
     if loss.low <= 0 or bpb.low <= 0:
         reason = "loss or BPB is zero: a placeholder, not a result"

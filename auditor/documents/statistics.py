@@ -102,9 +102,7 @@ class WelchTest:
     p: float | None
 
 
-def welch(
-    new: Summary, old: Summary, margin: float = 0.0, convention: Deviation = Deviation.SAMPLE
-) -> WelchTest:
+def welch(new: Summary, old: Summary, margin: float = 0.0, convention: Deviation = Deviation.SAMPLE) -> WelchTest:
     """One-sided Welch test of H0 `mean_old - mean_new <= margin`.
 
     t = (mean_old - mean_new - margin) / sqrt(s_new^2/n_new + s_old^2/n_old), Satterthwaite degrees of

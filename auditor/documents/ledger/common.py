@@ -1,0 +1,160 @@
+"""Small pieces every part of the ledger uses: rows, quantities from log lines, numbers as people read them."""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable, Sequence
+from dataclasses import dataclass, field
+
+from auditor.documents.interval import Interval, rounded, stated
+from auditor.documents.model import Claim, LogRun, Metadata, Quantity, Readme, Source, TrainLog
+from auditor.submission import Submission
+from auditor.unpack import Program
+
+AGREES, CONFLICTS, NO_EVIDENCE, NOT_CLAIMED = "agrees", "conflicts", "no evidence", "not claimed"
+#: Artifact cap, bytes (decimal).
+CAP = 16_000_000
+MIB = 1 << 20
+
+_SEED_IN_NAME = re.compile(r"seed[_\-]?(\d{1,10})(?!\d)|(?:^|[_\-/])s(\d{1,6})(?=[_\-.])", re.IGNORECASE)
+
+
+@dataclass
+class Parts:
+    """Everything the ledger compares. `local_files`: paths of local files the program imports or runs, if known."""
+
+    submission: Submission
+    program: Program
+    metadata: list[Metadata]
+    readme: Readme | None
+    logs: list[TrainLog]
+    local_files: Sequence[str] = field(default=())
+
+    @property
+    def main(self) -> Metadata | None:
+        """The submission.json that speaks for the folder."""
+        return self.metadata[0] if self.metadata else None
+
+    @property
+    def runs(self) -> list[LogRun]:
+        """Every run of every log, in file order."""
+        return [run for log in self.logs for run in log.runs]
+
+
+def seed_of(run: LogRun) -> str:
+    """Seed of a run as text: as logged, else from the name of the log file, else ""."""
+    if run.seed is not None:
+        return str(run.seed)
+    match = _SEED_IN_NAME.search(run.path.rsplit("/", 1)[-1])
+    return (match.group(1) or match.group(2)) if match else ""
+
+
+def seed_key(text: str) -> str:
+    """A seed as documents name it (`seed_42`, `seed 42`, `42 (submitted)`) as bare digits, the text when none."""
+    match = re.search(r"\d+", text)
+    return str(int(match.group())) if match else text.strip()
+
+
+def scope_of(run: LogRun) -> str:
+    """`seed 42`, or the name of the log for a run whose seed nobody says."""
+    seed = seed_of(run)
+    return f"seed {seed}" if seed else run.path.rsplit("/", 1)[-1]
+
+
+def at_line(run: LogRun, line: int | None, value: float, text: str = "") -> Quantity:
+    """A number of a log line as a quantity."""
+    return Quantity(value, Source(run.path, line, text.strip()[:300]), text="")
+
+
+def place(quantity: Quantity) -> str:
+    """`train.log:12`, `submission.json (seeds.42.val_bpb)`: where a value stands, short enough for a sentence."""
+    source = quantity.source
+    name = source.path.rsplit("/", 1)[-1]
+    if source.line is not None:
+        return f"{name}:{source.line}"
+    return f"{name} ({source.key})" if source.key else name
+
+
+def claims(*values: Quantity | None) -> tuple[Quantity, ...]:
+    """The quantities that exist, without repeats of the same place."""
+    seen: dict[tuple, Quantity] = {}
+    for value in values:
+        if value is not None:
+            seen.setdefault((value.source.path, value.source.line, value.source.key, value.value), value)
+    return tuple(seen.values())
+
+
+def says(quantity: Quantity, evidence: Interval | float) -> bool:
+    """Whether a stated number can be the evidence, given the digits it was written with."""
+    other = evidence if isinstance(evidence, Interval) else Interval.exact(evidence)
+    return written(quantity).overlaps(other)
+
+
+def written(quantity: Quantity) -> Interval:
+    """What a stated quantity leaves open; the printed unit is converted when value and text differ by a factor."""
+    return stated(quantity.value, quantity.text, _factor(quantity))
+
+
+def _factor(quantity: Quantity) -> float:
+    """Factor between the number in the text and the value (a reader may have turned MB into bytes, ms into s)."""
+    match = re.search(r"\d[\d,_]*\.?\d*(?:[eE][-+]?\d+)?", quantity.text)
+    if not match:
+        return 1.0
+    try:
+        shown = float(match.group().replace(",", "").replace("_", ""))
+    except ValueError:
+        return 1.0
+    ratio = abs(quantity.value / shown) if shown and quantity.value else 1.0
+    for factor in (1.0, 1e3, 1e6, 1e-3, 60.0, 3600.0, 1024.0, float(MIB)):
+        if abs(ratio - factor) <= 0.001 * factor:
+            return factor
+    return 1.0
+
+
+def logged(value: float, text: str = "", digits: int | None = None) -> Interval:
+    """What a number printed by a program leaves open."""
+    return rounded(value, text, digits)
+
+
+def number(value: float, digits: int = 0) -> str:
+    """1234567.8 as `1,234,568`, or with decimals."""
+    return f"{value:,.{digits}f}"
+
+
+def contrast(claim: Quantity, evidence: Quantity, unit: str, digits: int = 0) -> str:
+    """`submission.json (steps) says 7,000 steps, the log 6,950 (train.log:12)`."""
+    told, seen = number(claim.value, digits), number(evidence.value, digits)
+    return f"{place(claim)} says {told} {unit}, the log {seen} ({place(evidence)})"
+
+
+def bpb_text(value: float) -> str:
+    """A BPB with up to eight decimals, trailing zeros dropped, never fewer than four."""
+    head, _, tail = f"{value:.8f}".partition(".")
+    return f"{head}.{tail.rstrip('0').ljust(4, '0')}"
+
+
+def listing(items: Iterable[object], limit: int = 4) -> str:
+    """`a, b, c and 3 more`."""
+    names = [str(item) for item in items]
+    head = ", ".join(names[:limit])
+    return head if len(names) <= limit else f"{head} and {len(names) - limit} more"
+
+
+def row(
+    subject: str,
+    scope: str,
+    *,
+    claimed: Iterable[Quantity] = (),
+    evidence: Iterable[Quantity] = (),
+    computed: float | None = None,
+    how: str = "",
+    unit: str = "",
+    status: str | None = None,
+    note: str = "",
+) -> Claim:
+    """A ledger row. Without a status: "conflicts" needs saying, so it is "not claimed" without claims, "no evidence"
+    without evidence, "agrees" otherwise."""
+    told, seen = tuple(claimed), tuple(evidence)
+    if status is None:
+        status = NOT_CLAIMED if not told else NO_EVIDENCE if not seen and computed is None else AGREES
+    return Claim(subject, scope, told, seen, computed, how, unit, status, note)
