@@ -162,7 +162,8 @@ def _confine(request: dict, policy: dict, layers: set[Layer], allowed: set[Layer
         if Layer.MOUNT_NS not in layers:
             readable = [*policy["readonly"], *inside, *devices, "/proc/self", "/proc/meminfo", "/proc/cpuinfo"]
         shared = ["/dev/shm"] if Layer.MOUNT_NS in layers else []  # without a view of its own it is everybody's
-        landlock.restrict(readable, [request["scratch"], *shared, *devices], tcp=policy["loopback"])
+        listable = ["/"] if Layer.MOUNT_NS in layers else [request["package_root"]]
+        landlock.restrict(readable, [request["scratch"], *shared, *devices], listable, tcp=policy["loopback"])
         layers.add(Layer.LANDLOCK)
     if Layer.SECCOMP in allowed:
         try:

@@ -28,12 +28,13 @@ def abi() -> int:
         return 0
 
 
-def restrict(readable: list[str], writable: list[str], tcp: bool = False) -> int:
+def restrict(readable: list[str], writable: list[str], listable: list[str] | None = None, tcp: bool = False) -> int:
     """Confine this process and its children for good; needs no_new_privs. Returns the ABI used.
 
     Args:
         readable: paths below which files may be read and executed; those that do not exist are passed over.
         writable: paths below which everything is allowed.
+        listable: folders below which names may be listed (imports look at the folder above a package).
         tcp: leave TCP alone (a private network namespace holds it).
 
     Raises:
@@ -51,6 +52,8 @@ def restrict(readable: list[str], writable: list[str], tcp: bool = False) -> int
     try:
         for path in readable:
             _allow(ruleset, path, READ & handled)
+        for path in listable or ():
+            _allow(ruleset, path, READ_DIR)
         for path in writable:
             _allow(ruleset, path, handled)
         syscall("landlock_restrict_self", ruleset, 0)

@@ -112,6 +112,7 @@ def _launch(policy: Policy, allowed: frozenset[Layer], insist: bool, scratch: st
         "layers": sorted(layers),
         "allowed": sorted(allowed),
         "insist": insist,
+        "package_root": _PACKAGE_ROOT,
         "scratch": policy.scratch if mounts else scratch,
     }
     return _Launch(command, request, (status_write, result_write), (status_read, result_read))

@@ -1,0 +1,315 @@
+"""A GPU that is not there: CUDA devices become the CPU, bfloat16 becomes float32, compilation becomes the identity.
+
+What the stand-in cannot do faithfully raises `NotOnCpu` with a name, which ends the run with that reason; it never
+returns a silently wrong number.
+"""
+
+from __future__ import annotations
+
+import contextlib
+import functools
+import sys
+import threading
+import types
+from collections.abc import Callable
+from typing import Any
+
+import torch
+from torch.overrides import TorchFunctionMode
+
+GPU_NAME = "NVIDIA H100 80GB HBM3"
+GPU_BYTES = 80 << 30
+
+
+class NotOnCpu(RuntimeError):
+    """The submission asked for something that has no faithful stand-in on a CPU; the message names it."""
+
+
+def _to_cpu(value: Any) -> Any:
+    if isinstance(value, torch.device):
+        return torch.device("cpu") if value.type == "cuda" else value
+    if isinstance(value, str) and (value == "cuda" or value.startswith("cuda:")):
+        return "cpu"
+    return value
+
+
+class Redirect(TorchFunctionMode):
+    """Sends every tensor operation that names a CUDA device to the CPU, and tells observers of every operation."""
+
+    def __init__(self, observe: Callable[[Callable, tuple, dict, Any], None] | None = None) -> None:
+        super().__init__()
+        self.observe = observe
+
+    def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
+        kwargs = {name: _to_cpu(value) for name, value in (kwargs or {}).items()}
+        name = getattr(func, "__name__", "")
+        if name == "cuda":
+            args, kwargs = (args[0],), {}
+            return args[0]
+        if name == "pin_memory":
+            return args[0]
+        if name in ("to", "empty", "zeros", "ones", "full", "tensor", "_to_copy", "randn", "rand", "arange"):
+            args = tuple(_to_cpu(value) for value in args)
+            kwargs.pop("pin_memory", None)
+        if name == "is_pinned":
+            return True
+        if kwargs.get("pin_memory"):
+            kwargs.pop("pin_memory")
+        result = func(*args, **kwargs)
+        if self.observe is not None:
+            self.observe(func, args, kwargs, result)
+        return result
+
+
+class _Nothing(contextlib.ContextDecorator):
+    """A context manager, decorator and object whose every method does nothing: autocast, streams, events, profilers."""
+
+    def __init__(self, *args: Any, **kwargs: Any) -> None:
+        pass
+
+    def __enter__(self) -> _Nothing:
+        return self
+
+    def __exit__(self, *error: Any) -> None:
+        return None
+
+    def __getattr__(self, name: str) -> Callable:
+        if name.startswith("__"):
+            raise AttributeError(name)
+        return lambda *args, **kwargs: None
+
+
+class _Event(_Nothing):
+    """A CUDA event on the host's clock."""
+
+    def record(self, *_: Any) -> None:
+        import time
+
+        self.at = time.perf_counter()
+
+    def elapsed_time(self, other: _Event) -> float:
+        return 1000.0 * (other.at - self.at)
+
+    def query(self) -> bool:
+        return True
+
+
+def install(observe: Callable[[Callable, tuple, dict, Any], None] | None = None) -> None:
+    """Make this process look like one rank on an H100."""
+    torch.set_num_threads(1)
+    _dtypes()
+    _cuda()
+    _compile()
+    _attention()
+    _modules()
+    _distributed()
+    _every_thread(observe)
+
+
+def _dtypes() -> None:
+    # torch caches tables keyed by dtype; they must be filled before two names mean one dtype.
+    torch.storage._storage_type_to_dtype_map()
+    torch.storage._dtype_to_storage_type_map()
+    torch.bfloat16 = torch.float32
+    torch.Tensor.bfloat16 = torch.Tensor.float
+    torch.nn.Module.bfloat16 = torch.nn.Module.float
+    torch.autocast = _Nothing
+    torch.amp.autocast = _Nothing
+    torch.cuda.amp.autocast = _Nothing
+    torch.autocast_mode = types.SimpleNamespace(autocast=_Nothing)
+
+
+def _cuda() -> None:
+    cuda = torch.cuda
+    properties = types.SimpleNamespace(
+        name=GPU_NAME,
+        major=9,
+        minor=0,
+        total_memory=GPU_BYTES,
+        multi_processor_count=132,
+        shared_memory_per_block_optin=232448,
+        regs_per_multiprocessor=65536,
+        warp_size=32,
+        L2_cache_size=52428800,
+    )
+    answers: dict[str, Any] = {
+        "is_available": True,
+        "device_count": 1,
+        "current_device": 0,
+        "get_device_name": GPU_NAME,
+        "get_device_capability": (9, 0),
+        "get_device_properties": properties,
+        "is_initialized": True,
+        "max_memory_allocated": 1 << 30,
+        "max_memory_reserved": 1 << 30,
+        "memory_allocated": 1 << 30,
+        "memory_reserved": 1 << 30,
+        "mem_get_info": (GPU_BYTES // 2, GPU_BYTES),
+        "is_bf16_supported": True,
+        "is_current_stream_capturing": False,
+        "memory_summary": "",
+        "utilization": 0,
+        "temperature": 40,
+    }
+    for name, value in answers.items():
+        setattr(cuda, name, functools.partial(lambda answer, *args, **kwargs: answer, value))
+    for name in (
+        "synchronize",
+        "set_device",
+        "empty_cache",
+        "reset_peak_memory_stats",
+        "init",
+        "ipc_collect",
+        "reset_max_memory_allocated",
+        "set_per_process_memory_fraction",
+        "set_stream",
+        "set_sync_debug_mode",
+    ):
+        setattr(cuda, name, lambda *args, **kwargs: None)
+    cuda.manual_seed = torch.manual_seed
+    cuda.manual_seed_all = lambda seed: None
+    cuda.Stream = cuda.ExternalStream = _Nothing
+    cuda.Event = _Event
+    cuda.stream = cuda.device = _Nothing
+    cuda.current_stream = cuda.default_stream = _Nothing
+    cuda.get_rng_state = lambda *_: torch.get_rng_state()
+    cuda.set_rng_state = lambda state, *_: torch.set_rng_state(state)
+    cuda.CUDAGraph = cuda.graph = cuda.make_graphed_callables = _refuse("CUDA graphs")
+    cuda.nvtx = types.SimpleNamespace(range_push=lambda *_: None, range_pop=lambda: None, range=_Nothing)
+
+
+def _refuse(what: str) -> Callable:
+    def refuse(*args: Any, **kwargs: Any) -> Any:
+        raise NotOnCpu(f"{what} have no stand-in on a CPU")
+
+    return refuse
+
+
+def _compile() -> None:
+    def identity(model: Any = None, *args: Any, **kwargs: Any) -> Any:
+        return identity if model is None else model
+
+    torch.compile = identity
+    torch.jit.script = identity
+    torch.compiler.disable = torch.compiler.allow_in_graph = identity
+    torch.compiler.cudagraph_mark_step_begin = lambda: None
+    torch._dynamo.reset = lambda: None
+    torch._dynamo.disable = torch._dynamo.allow_in_graph = identity
+    torch.nn.Module.compile = lambda self, *args, **kwargs: None
+
+
+def _attention() -> None:
+    """flash-attn 2 and 3 under the names they are imported by; reference arithmetic in float32."""
+    import torch.nn.functional as F
+
+    def flash(
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        *args: Any,
+        causal: bool = False,
+        softmax_scale: float | None = None,
+        window_size: tuple[int, int] = (-1, -1),
+        **rest: Any,
+    ) -> torch.Tensor:
+        # Layout (batch, tokens, heads, width); fewer key heads than query heads are repeated.
+        if set(rest) - {"dropout_p", "deterministic", "return_softmax", "num_splits", "pack_gqa"}:
+            raise NotOnCpu(f"flash attention with {sorted(rest)} has no stand-in on a CPU")
+        q, k, v = (tensor.transpose(1, 2).float() for tensor in (q, k, v))
+        mask = None
+        if tuple(window_size) not in ((-1, -1), (None, None)):
+            rows = torch.arange(q.shape[2])[:, None] + k.shape[2] - q.shape[2]
+            columns = torch.arange(k.shape[2])[None, :]
+            left, right = window_size[0], 0 if causal else window_size[1]
+            mask = (columns <= rows + right) if right >= 0 else torch.ones(1, 1, dtype=torch.bool)
+            mask = mask & (columns >= rows - left) if left >= 0 else mask
+            causal = False
+        out = F.scaled_dot_product_attention(
+            q,
+            k,
+            v,
+            attn_mask=mask,
+            is_causal=causal and mask is None,
+            scale=softmax_scale,
+            enable_gqa=q.shape[1] != k.shape[1],
+        )
+        return out.transpose(1, 2)
+
+    def varlen(
+        q: torch.Tensor,
+        k: torch.Tensor,
+        v: torch.Tensor,
+        cu_seqlens_q: torch.Tensor,
+        cu_seqlens_k: torch.Tensor,
+        max_seqlen_q: int = 0,
+        max_seqlen_k: int = 0,
+        *args: Any,
+        **kwargs: Any,
+    ) -> torch.Tensor:
+        bounds_q, bounds_k = cu_seqlens_q.tolist(), cu_seqlens_k.tolist()
+        parts = []
+        for index in range(len(bounds_q) - 1):
+            a, b, c, d = bounds_q[index], bounds_q[index + 1], bounds_k[index], bounds_k[index + 1]
+            if b > a:
+                parts.append(flash(q[None, a:b], k[None, c:d], v[None, c:d], **kwargs)[0])
+        out = torch.cat(parts) if parts else q[:0]
+        return torch.cat([out, q.new_zeros(q.shape[0] - out.shape[0], *out.shape[1:])]) if len(out) < len(q) else out
+
+    functions = {
+        "flash_attn_func": flash,
+        "flash_attn_varlen_func": varlen,
+        "flash_attn_with_kvcache": _refuse("flash attention calls with a key-value cache"),
+    }
+    for name in ("flash_attn_interface", "flash_attn", "flash_attn.flash_attn_interface", "flash_attn_3"):
+        module = types.ModuleType(name)
+        module.__dict__.update(functions, __version__="3.0.0", __path__=[])
+        sys.modules.setdefault(name, module)
+
+
+def _modules() -> None:
+    """Optional packages that only observe: absent ones become empty shells."""
+    for name in ("wandb",):
+        module = types.ModuleType(name)
+        module.__getattr__ = lambda attribute: _Nothing()
+        sys.modules.setdefault(name, module)
+    import subprocess
+
+    real = subprocess.run
+
+    def run(command: Any, *args: Any, **kwargs: Any) -> Any:
+        words = command if isinstance(command, list | tuple) else str(command).split()
+        if words and str(words[0]).endswith("nvidia-smi"):
+            text = f"NVIDIA-SMI stand-in\n|   0  {GPU_NAME}   On |"
+            output = text if kwargs.get("text") or kwargs.get("universal_newlines") else text.encode()
+            return subprocess.CompletedProcess(words, 0, output, "" if isinstance(output, str) else b"")
+        return real(command, *args, **kwargs)
+
+    subprocess.run = run
+
+
+def _distributed() -> None:
+    """One rank needs no process group: collectives over one rank are the identity."""
+    import torch.distributed as dist
+
+    real = dist.init_process_group
+
+    def init_process_group(*args: Any, **kwargs: Any) -> None:
+        import os
+
+        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+            return real(backend="gloo")
+        return real(backend="gloo", store=dist.HashStore(), rank=0, world_size=1)
+
+    dist.init_process_group = init_process_group
+
+
+def _every_thread(observe: Callable | None) -> None:
+    """Function modes belong to a thread, so each new one enters its own."""
+    Redirect(observe).__enter__()
+    real = threading.Thread.run
+
+    def run(self: threading.Thread) -> None:
+        with Redirect(observe):
+            real(self)
+
+    threading.Thread.run = run
