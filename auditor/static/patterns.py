@@ -97,6 +97,16 @@ def tidy(pattern: Pattern) -> Pattern:
     return tuple(out)
 
 
+def stripped(pattern: Pattern) -> Pattern:
+    """Without blanks at either end (log lines are compared stripped)."""
+    parts = list(pattern)
+    if parts and isinstance(parts[0], Lit):
+        parts[0] = Lit(parts[0].text.lstrip())
+    if parts and isinstance(parts[-1], Lit):
+        parts[-1] = Lit(parts[-1].text.rstrip())
+    return tidy(tuple(parts))
+
+
 def split_lines(pattern: Pattern) -> list[Pattern]:
     """A pattern per printed line: literals are cut at line ends; a repetition that holds them is opened up."""
     lines: list[list[Part]] = [[]]
@@ -115,7 +125,9 @@ def split_lines(pattern: Pattern) -> list[Pattern]:
 
 
 def _breaks_lines(many: Many) -> bool:
-    return "\n" in literal_text(many.separator) or any("\n" in literal_text(option) for option in many.options)
+    return "\n" in literal_text(many.separator) or any(
+        "\n" in literal_text(option) for option in many.options
+    )
 
 
 def expression(pattern: Pattern, relaxed: bool = False) -> str:
@@ -133,12 +145,20 @@ def _part_expression(part: Part, relaxed: bool, group: bool) -> str:
         inner = field_expression(part, relaxed)
         return f"({inner})" if group else f"(?:{inner})"
     if isinstance(part, Many):
-        options = "|".join(
-            "".join(_part_expression(item, relaxed, group=False) for item in option) for option in part.options
-        )
-        separator = "".join(_part_expression(item, relaxed, group=False) for item in part.separator)
-        return f"(?:(?:{options})(?:{separator}(?:{options}))*)?" if separator else f"(?:{options})*"
+        return _many_expression(part, relaxed)
     return ANY
+
+
+def _many_expression(many: Many, relaxed: bool) -> str:
+    """A repetition: exact where all its fields are numbers, else open (nested open fields would backtrack badly)."""
+    parts = [part for option in (*many.options, many.separator) for part in option]
+    if not all(isinstance(part, Lit) or (isinstance(part, Field) and part.numeric) for part in parts):
+        return ANY
+    options = "|".join(
+        "".join(_part_expression(item, relaxed, group=False) for item in option) for option in many.options
+    )
+    separator = "".join(_part_expression(item, relaxed, group=False) for item in many.separator)
+    return f"(?:(?:{options})(?:{separator}(?:{options}))*)?" if separator else f"(?:{options})*"
 
 
 def field_expression(part: Field, relaxed: bool = False) -> str:

@@ -64,7 +64,11 @@ class CallSite:
 
 @dataclass
 class Index:
-    """Everything the walk found: scopes by function name, call sites by callee, attributes set on objects."""
+    """Everything the walk found: scopes by function name, call sites by callee, attributes set on objects.
+
+    `appended` maps (scope identity, list name) to what is appended to that list; `imports` a bound name to the
+    module or `module.name` it stands for.
+    """
 
     module: Scope
     functions: dict[str, list[Scope]] = field(default_factory=dict)
@@ -72,6 +76,7 @@ class Index:
     calls_by_name: dict[str, list[CallSite]] = field(default_factory=dict)
     attributes: dict[str, list[ast.expr]] = field(default_factory=dict)
     appended: dict[tuple[int, str], list[tuple[ast.expr, Scope]]] = field(default_factory=dict)
+    imports: dict[str, str] = field(default_factory=dict)
 
 
 def last_name(node: ast.AST) -> str:
@@ -179,7 +184,9 @@ class _Walk:
             else:
                 self._statement(statement, _Context(inner))
         for name, values in inner.bound.items():
-            self.result.attributes.setdefault(name, []).extend(value for _, value in values if value is not None)
+            self.result.attributes.setdefault(name, []).extend(
+                value for _, value in values if value is not None
+            )
 
     def _assign(self, node: ast.Assign, here: _Context) -> None:
         self._expression(node.value, here)
@@ -226,6 +233,13 @@ class _Walk:
         self._block(node.orelse, here)
         self._block(node.finalbody, here)
 
+    def _import(self, node: ast.Import | ast.ImportFrom, here: _Context) -> None:
+        for alias in node.names:
+            if isinstance(node, ast.ImportFrom):
+                self.result.imports[alias.asname or alias.name] = f"{node.module or ''}.{alias.name}"
+            else:
+                self.result.imports[alias.asname or alias.name.partition(".")[0]] = alias.name
+
     def _with(self, node: ast.With, here: _Context) -> None:
         for item in node.items:
             self._expression(item.context_expr, here)
@@ -248,6 +262,8 @@ _STATEMENTS = {
     ast.Try: _Walk._try,
     ast.TryStar: _Walk._try,
     ast.With: _Walk._with,
+    ast.Import: _Walk._import,
+    ast.ImportFrom: _Walk._import,
     ast.AsyncWith: _Walk._with,
 }
 

@@ -16,7 +16,9 @@ from auditor.static.scopes import Index, Scope, last_name, unparsed
 
 MAX_ALTERNATIVES = 48
 MAX_DEPTH = 10
-_PRINTF = re.compile(r"%(?:\((?P<key>\w+)\))?(?P<flags>[-+ #0]*)(?P<width>\d+|\*)?(?:\.(?P<prec>\d+|\*))?[hlL]?(?P<type>[a-zA-Z%])")
+_PRINTF = re.compile(
+    r"%(?:\((?P<key>\w+)\))?(?P<flags>[-+ #0]*)(?P<width>\d+|\*)?(?:\.(?P<prec>\d+|\*))?[hlL]?(?P<type>[a-zA-Z%])"
+)
 
 
 class TextReader:
@@ -107,7 +109,9 @@ class TextReader:
         homes = self.index.functions.get(name, [])
         if len(homes) != 1 or ("return", name) in self._busy:
             return [_field(node)]
-        returns = [n.value for n in ast.walk(homes[0].node) if isinstance(n, ast.Return) and n.value is not None]
+        returns = [
+            n.value for n in ast.walk(homes[0].node) if isinstance(n, ast.Return) and n.value is not None
+        ]
         if not returns or not all(_may_be_text(value) for value in returns):
             return [_field(node)]
         self._busy.add(("return", name))
@@ -220,7 +224,9 @@ class TextReader:
         if isinstance(node, ast.Name) and depth < 3:
             home = scope.find(node.id)
             values = home.bound.get(node.id, []) if home else []
-            return any(how == "=" and v is not None and self._is_text(v, home, depth + 1) for how, v in values)
+            return any(
+                how == "=" and v is not None and self._is_text(v, home, depth + 1) for how, v in values
+            )
         return False
 
 
@@ -239,7 +245,7 @@ def _may_be_text(node: ast.expr) -> bool:
 
 def _known_text(options: list[Pattern]) -> bool:
     """True when every alternative holds literal text or asks a caller, so that it says more than one field."""
-    return all(any(isinstance(part, Lit | Param) for part in option) for option in options)
+    return all(any(isinstance(part, Lit | Param | Many) for part in option) for option in options)
 
 
 def _without_params(pattern: Pattern) -> Pattern:
