@@ -317,26 +317,30 @@ def diagnose_line(line: EvalResult | StepLine, run: LogRun) -> Denominator | Non
 def odd_quotients(run: LogRun) -> tuple[Interval, list[StepLine]]:
     """Validation lines of training whose loss and BPB cannot stem from the same evaluation as the others.
 
-    All of them score the same tokens, so tokens/bytes is one constant. Returns (its range, the lines that
-    miss it). The constant is that of the tokenizer when the target count names one, else the value most
-    lines share.
+    All of them score the same tokens, so tokens/bytes is one constant. Returns (its range, the lines that miss it);
+    no line when one constant fits all of them, whatever it is. Else the constant is that of the tokenizer or of the
+    run's exact result lines, where any validation line has it, and the one most lines share otherwise.
     """
     pairs = [(line, tokens_per_byte(*pair)) for line in run.steps if (pair := pair_of(line))]
     if not pairs:
         return Interval(0.0, 0.0), []
-    best = _shared(pairs, run)
+    common = Interval(max(ratio.low for _, ratio in pairs), min(ratio.high for _, ratio in pairs))
+    if common.low <= common.high:
+        return common, []
+    best = _reference(pairs, run)
     return best, [line for line, ratio in pairs if not ratio.overlaps(best)]
 
 
-def _shared(pairs: list[tuple[StepLine, Interval]], run: LogRun) -> Interval:
-    candidates = [item.ratio_range for item in tokenizers()]
-    results = [result for result in run.results if result.digits >= 6]
-    exact = [tokens_per_byte(*pair) for result in results if (pair := pair_of(result))]
-    # Evaluations of one run differ a little in their tails; the table's byte ranges say by how much.
-    candidates += [ratio.widened(ratio.middle * 4e-5) for ratio in exact]
-    candidates += [ratio for _, ratio in pairs]
-    hits = [sum(ratio.overlaps(candidate) for _, ratio in pairs) for candidate in candidates]
-    return candidates[hits.index(max(hits))]
+def _reference(pairs: list[tuple[StepLine, Interval]], run: LogRun) -> Interval:
+    known = tokenizer_for(tokens=int(run.val_tokens.value)) if run.val_tokens else None
+    exact = [tokens_per_byte(*pair) for item in run.results if item.digits >= 6 and (pair := pair_of(item))]
+    # Evaluations of one run differ in how they treat the tail, by as much as the byte ranges of the fingerprints.
+    trusted = ([known.ratio_range] if known else []) + [ratio.widened(ratio.middle * 7e-5) for ratio in exact]
+    for candidate in trusted:
+        if any(ratio.overlaps(candidate) for _, ratio in pairs):
+            return candidate
+    hits = [sum(ratio.overlaps(candidate) for _, ratio in pairs) for _, candidate in pairs]
+    return pairs[hits.index(max(hits))][1]
 
 
 def quotient_hull(run: LogRun) -> Interval | None:
