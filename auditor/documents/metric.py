@@ -334,8 +334,11 @@ def odd_quotients(run: LogRun) -> tuple[Interval, list[StepLine]]:
 def _reference(pairs: list[tuple[StepLine, Interval]], run: LogRun) -> Interval:
     known = tokenizer_for(tokens=int(run.val_tokens.value)) if run.val_tokens else None
     exact = [tokens_per_byte(*pair) for item in run.results if item.digits >= 6 and (pair := pair_of(item))]
-    # Evaluations of one run differ in how they treat the tail, by as much as the byte ranges of the fingerprints.
-    trusted = ([known.ratio_range] if known else []) + [ratio.widened(ratio.middle * 7e-5) for ratio in exact]
+    trusted = [known.ratio_range] if known else []
+    for ratio in exact:
+        # Evaluations of one run differ in how they treat the tail: the fingerprints say by how much at most.
+        named = tokenizer_for(vocabulary=vocabulary_of(run), ratio=ratio)
+        trusted.append(named.ratio_range if named else ratio.widened(ratio.middle * 7e-5))
     for candidate in trusted:
         if any(ratio.overlaps(candidate) for _, ratio in pairs):
             return candidate
