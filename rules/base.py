@@ -26,6 +26,8 @@ class Example:
         expect: status the rule must report.
         pull_request: changes outside the folder ("M train_gpt.py"), for rules about the file list.
         witnesses: witnesses that must have testified for the example to be decided.
+        folder: record folder the files lie in, "" for the record track's.
+        dated: date of the submission, None for the package's own (examples of rules that came later).
     """
 
     title: str
@@ -33,6 +35,8 @@ class Example:
     expect: Status = Status.PASS
     pull_request: tuple[str, ...] = ()
     witnesses: tuple[Witness, ...] = (Witness.DOCUMENTS,)
+    folder: str = ""
+    dated: dt.date | None = None
 
 
 @dataclass(frozen=True)

@@ -1,0 +1,77 @@
+"""Byte accounting of the reported results: loss and BPB of one line reveal the denominator they were made with.
+
+The arithmetic is `auditor.documents.metric`; here each kind of wrong denominator is led to the rule it breaks.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Collection
+from dataclasses import dataclass
+
+from auditor.case import Case
+from auditor.documents.metric import Denominator, diagnose_line
+from auditor.documents.model import EvalResult, LogRun
+from auditor.findings import Evidence, Finding, Witness
+from rules.measures import at_log, exact_result, reported_runs
+from rules.support import failed, passed, plural, unknown
+
+
+@dataclass(frozen=True)
+class Account:
+    """Denominator behind the headline result of one run."""
+
+    run: LogRun
+    result: EvalResult
+    denominator: Denominator
+    evidence: Evidence
+
+
+def accounts(case: Case) -> list[Account]:
+    """One account for every reported run that prints loss and BPB of its headline."""
+    found = []
+    for run in reported_runs(case):
+        result = exact_result(case, run)
+        denominator = diagnose_line(result, run) if result else None
+        if denominator is not None:
+            evidence = at_log(case, run, result.line, denominator.reason)
+            found.append(Account(run, result, denominator, evidence))
+    return found
+
+
+def canonical(case: Case) -> bool:
+    """Whether every reported result has the bytes of the full validation set."""
+    found = accounts(case)
+    return bool(found) and all(account.denominator.accepted for account in found)
+
+
+def by_denominator(
+    case: Case, kinds: Collection[str], what: str, decided_by: tuple[Witness, ...], ratio_decides: bool = True
+) -> Finding:
+    """Fail when a reported result has a denominator of one of `kinds`, pass when all are right, unknown else.
+
+    Args:
+        what: the defect in words, for the summary.
+        ratio_decides: whether the right ratio of tokens to bytes suffices (it says nothing about coverage).
+    """
+    found = accounts(case)
+    wrong = [account for account in found if account.denominator.kind in kinds]
+    if wrong:
+        return failed(f"{what}: {wrong[0].denominator.reason}", [account.evidence for account in wrong])
+    if not found:
+        return unknown(
+            "no log states loss and BPB of the reported result together",
+            decided_by,
+            "The byte denominator follows from the two; without them only the code can show it.",
+        )
+    right = [
+        a
+        for a in found
+        if a.denominator.accepted or (ratio_decides and a.denominator.accepted is None and a.denominator.tokenizer)
+    ]
+    if len(right) == len(found):
+        return passed(
+            f"{found[0].denominator.reason} ({plural(len(found), 'reported run')} checked)",
+            [account.evidence for account in found],
+        )
+    odd = next(account for account in found if account not in right)
+    return unknown(f"cannot tell from the log: {odd.denominator.reason}", decided_by, evidence=[odd.evidence])

@@ -1,0 +1,116 @@
+"""When quantiser calibration ran, how long it took and on what data, as far as logs tell.
+
+A log shows the training clock at its stop, a reserve if one was set, and the collection of Hessians with its seconds;
+sometimes it also names the source of the batches.
+"""
+
+from __future__ import annotations
+
+import re
+from dataclasses import dataclass
+
+from auditor.case import Case
+from auditor.documents.model import LogRun
+from auditor.findings import Evidence
+from rules.measures import as_number, at_log, reported_runs, setting, train_seconds
+
+_COLLECTS = re.compile(r"(?i)(hessian|calibrat)")
+_NOT_CALIBRATION = re.compile(
+    r"(?i)(temperature|warmdown|gptq_calib\w*\s*[:=]|calib\w*_batches\s*[:=]|hessian_\w+\s*[:=])"
+)
+_GENERATED = re.compile(r"(?i)(autoregressive|self[- ]?gen|\bar[ _-]calib|generated? (?:calib|\d+ seq)|synthetic)")
+_RANDOM = re.compile(r"(?i)random[- ](?:token|calib|ids|input)")
+_VALIDATION = re.compile(
+    r"(?i)calib\w*[^|]{0,40}\b(?:from|on|using|with|source[=: ])\s*(?:the )?val(?:idation)?\b(?!_loss)"
+)
+_TRAIN = re.compile(r"(?i)\btrain(?:ing)?[ _](?:data|tokens|shards?|loader|batches|set|seqs?)")
+_SECONDS = re.compile(r"\b(?:in|time[=:]?|took|elapsed[=:]?)\s*([\d.]+)\s*s\b")
+_RESERVE = re.compile(r"(?i)gptq:?\s*reserv\w*\s+([\d.]+)\s*(ms|s)\b")
+
+
+@dataclass(frozen=True)
+class Calibration:
+    """Calibration of one run.
+
+    Attributes:
+        trained: training clock at the stop, seconds. `seconds`: of the collection itself, None when not logged.
+        reserve: seconds set aside for it by the training clock, None when none is stated.
+        source: "generated", "random", "validation", "training" or "unstated".
+        after_stop: the collection is logged after the clock stopped.
+    """
+
+    run: LogRun
+    trained: float
+    seconds: float | None
+    reserve: float | None
+    source: str
+    after_stop: bool
+    evidence: tuple[Evidence, ...]
+
+    @property
+    def end(self) -> float:
+        """Seconds of training and calibration together."""
+        return self.trained + (self.seconds or 0.0)
+
+
+def calibrations(case: Case) -> list[Calibration]:
+    """Calibration of every reported run that logs one; run by run, in order."""
+    return [found for run in reported_runs(case) if (found := _of_run(case, run))]
+
+
+def _of_run(case: Case, run: LogRun) -> Calibration | None:
+    lines = _own_lines(case, run)
+    trained = train_seconds(case, run)
+    hits = [
+        (number, text)
+        for number, text in lines
+        if _COLLECTS.search(text) and not _NOT_CALIBRATION.search(text) and not _RESERVE.search(text)
+    ]
+    if not hits or trained is None:
+        return None
+    timed = [(number, float(m[1])) for number, text in hits if (m := _SECONDS.search(text))]
+    stop = trained.evidence.line or 0
+    shown = [trained.evidence, *(at_log(case, run, number, "calibration as logged") for number, _ in hits[:3])]
+    return Calibration(
+        run=run,
+        trained=trained.value,
+        seconds=timed[-1][1] if timed else None,
+        reserve=_reserve(run, lines),
+        source=_source(text for _, text in lines),
+        after_stop=hits[0][0] > stop,
+        evidence=tuple(shown),
+    )
+
+
+def _own_lines(case: Case, run: LogRun) -> list[tuple[int, str]]:
+    """Numbered lines of the run without an embedded copy of the program."""
+    lines = next((log.lines for log in case.logs if log.path == run.path), [])
+    skip = range(*run.source_lines) if run.source_lines else range(0)
+    last = min(run.last_line, len(lines))
+    return [(number, lines[number - 1]) for number in range(run.first_line, last + 1) if number not in skip]
+
+
+def _reserve(run: LogRun, lines: list[tuple[int, str]]) -> float | None:
+    for _, text in lines:
+        found = _RESERVE.search(text)
+        if found:
+            return float(found[1]) / (1000.0 if found[2].lower() == "ms" else 1.0)
+    seconds = as_number(setting(run, "gptq_reserve_seconds", "calib_reserve_seconds"))
+    milliseconds = as_number(setting(run, "gptq_reserve_ms"))
+    return seconds if seconds is not None else (milliseconds / 1000.0 if milliseconds is not None else None)
+
+
+def _source(texts) -> str:
+    stated = "unstated"
+    for text in texts:
+        if _GENERATED.search(text):
+            return "generated"
+        if not _COLLECTS.search(text):
+            continue
+        if _VALIDATION.search(text):
+            return "validation"
+        if _RANDOM.search(text):
+            stated = "random"
+        elif stated == "unstated" and _TRAIN.search(text):
+            stated = "training"
+    return stated

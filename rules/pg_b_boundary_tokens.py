@@ -1,0 +1,64 @@
+"""PG-B-boundary-tokens: BOS/EOS/UNK/control tokens."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from auditor.case import Case
+from auditor.findings import Finding, Severity, Status, Witness
+from auditor.submission import Track
+from rules.base import Example, Rule
+from rules.byte_accounts import accounts, by_denominator
+from rules.examples import SP1024_BYTES, runs, variant
+from rules.support import failed, number
+from rules.testimony import ORDER_WITNESSES
+
+# BOS credited with one to five bytes, 50,000 times, lies above every full count and below every other known defect.
+CREDIT = range(151_125_000, 151_335_000)
+
+
+def decide(case: Case) -> Finding:
+    """50,000 document starts with credited bytes show as 50,000 to 250,000 bytes too many."""
+    found = accounts(case)
+    for account in found:
+        size = account.denominator.bytes
+        if size is not None and size.width < 10_000 and round(size.middle) in CREDIT:
+            extra = size.middle - SP1024_BYTES
+            return failed(
+                f"about {extra / 50_000:.1f} bytes are credited to each of 50,000 document starts: "
+                f"{number(size.middle)} bytes",
+                [account.evidence],
+            )
+    return by_denominator(case, (), "", ORDER_WITNESSES)
+
+
+RULE = Rule(
+    id="PG-B-boundary-tokens",
+    title="BOS/EOS/UNK/control tokens",
+    statement=(
+        "Control, unknown and unused ids count zero bytes. They may be scored or not as the stock pipeline "
+        "does (BOS of the next document is a target in the packed stream: 50,000 of them), but bytes must not "
+        "be credited for them."
+    ),
+    severity=Severity.ILLEGAL,
+    tracks=frozenset({Track.RECORD, Track.NON_RECORD, Track.UNLIMITED}),
+    since=dt.date(2026, 3, 18),
+    authority="official code",
+    violations=(
+        "non-zero bytes for BOS/EOS",
+        "dropping the loss of hard targets (document starts) while keeping their bytes",
+    ),
+    allowed=("per-document evaluation that does not score BOS itself: implied bytes stay 151.07-151.09 M",),
+    history="Severity: illegal (if bytes are credited). LUT must skip is_control, is_unknown, is_unused.",
+    legal_precedents=(1104, 1530),
+    illegal_precedents=(),
+    sources=(
+        "https://github.com/openai/parameter-golf/blob/main/train_gpt.py",
+        "https://github.com/openai/parameter-golf/issues/1017",
+    ),
+    witnesses=(Witness.DOCUMENTS, Witness.STATIC, Witness.RUN),
+    remedy="Give control, unknown and unused ids zero bytes.",
+    legal=(Example("control pieces count nothing"),),
+    illegal=(Example("three bytes for each BOS", variant(done=runs(val_bytes=SP1024_BYTES + 150_000)), Status.FAIL),),
+    decide=decide,
+)

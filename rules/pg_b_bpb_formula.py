@@ -1,0 +1,64 @@
+"""PG-B-bpb-formula: val_bpb formula."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from auditor.case import Case
+from auditor.findings import Finding, Severity, Status, Witness
+from auditor.submission import Track
+from rules.base import Example, Rule
+from rules.byte_accounts import by_denominator
+from rules.examples import runs, variant
+from rules.testimony import ORDER_WITNESSES
+
+
+def decide(case: Case) -> Finding:
+    """Loss, BPB and target count of a line determine the bytes; they have to be those of the validation set."""
+    return by_denominator(
+        case,
+        ("not the canonical bytes", "unexplained inflation"),
+        "loss and BPB do not belong together",
+        ORDER_WITNESSES,
+    )
+
+
+RULE = Rule(
+    id="PG-B-bpb-formula",
+    title="val_bpb formula",
+    statement=(
+        "val_bpb = (sum of natural-log losses over scored target tokens / ln 2) / (sum of original UTF-8 "
+        "bytes of those tokens); val_loss is nats per token. Both are computed over the same targets."
+    ),
+    severity=Severity.ILLEGAL,
+    tracks=frozenset({Track.RECORD, Track.NON_RECORD, Track.UNLIMITED}),
+    since=dt.date(2026, 3, 18),
+    authority="official code",
+    violations=(
+        (
+            "mean of per-batch means with unequal batches; dividing by ln 2 twice; tokens/bytes ratio "
+            "inverted; perplexity for loss"
+        ),
+        "averaging BPB per document or per rank instead of sum/sum",
+    ),
+    allowed=("any re-implementation that gives the same sums (float64 accumulation recommended)",),
+    history=(
+        "Severity: illegal (if it changes the number). Identity for logs: bytes = "
+        "tokens*val_loss/(ln2*val_bpb); see the fingerprint table."
+    ),
+    legal_precedents=(549, 1855),
+    illegal_precedents=(2009,),
+    sources=(
+        "https://github.com/openai/parameter-golf/commit/a15093ada",
+        "https://github.com/openai/parameter-golf/blob/main/train_gpt.py",
+        "https://github.com/openai/parameter-golf/issues/1017",
+    ),
+    witnesses=(Witness.DOCUMENTS, Witness.STATIC, Witness.RUN),
+    remedy=(
+        "Sum losses and bytes over the same targets in float64, reduce over ranks, divide once; report "
+        "val_loss and val_bpb of that pass."
+    ),
+    legal=(Example("sums over the whole set"),),
+    illegal=(Example("BPB 7 % too low for its loss", variant(done=runs(val_bytes=162_462_757)), Status.FAIL),),
+    decide=decide,
+)

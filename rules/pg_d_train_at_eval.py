@@ -1,0 +1,104 @@
+"""PG-D-train-at-eval: No training data at evaluation time."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from auditor.case import Case
+from auditor.findings import Finding, Severity, Status
+from auditor.submission import Track
+from auditor.timeline import Calibrate, Phase, Read, Split, Timeline, Update
+from rules.base import Example, Rule
+from rules.example_program import program
+from rules.examples import variant
+from rules.support import failed, passed
+from rules.testimony import ORDER_WITNESSES, blind_spots, from_timelines, place
+
+WARM_CACHE = """
+    inputs, targets = next(train_batches(rank, world_size, device))
+    token_losses(scored, inputs, targets).mean().backward()
+    torch.optim.SGD(scored.parameters(), lr=0.001).step()
+    val_loss, val_bpb = evaluate(scored, val_tokens, tables, rank, world_size, device)
+"""
+
+
+def decide(case: Case) -> Finding:
+    """Needs to see what is read after the export."""
+    return from_timelines(case, "whether anything reads training data after training", read)
+
+
+def read(timeline: Timeline) -> Finding | None:
+    """Any use of the training split in the evaluation phase is the breach."""
+    late = [
+        event
+        for event in timeline.events()
+        if event.phase is Phase.EVALUATION
+        and isinstance(event, (Read, Update, Calibrate))
+        and event.span.split is Split.TRAIN
+    ]
+    if late:
+        return failed("training data is used during evaluation", [place(event) for event in late])
+    if any(blind_spots(timeline)):
+        return None
+    return passed("nothing reads training data after the artifact is written")
+
+
+RULE = Rule(
+    id="PG-D-train-at-eval",
+    title="No training data at evaluation time",
+    statement=(
+        "After the training phase nothing may read the training shards, a cache of training batches, or "
+        "anything derived from training data that is not in the counted artifact. The information that passes "
+        "from training to evaluation is the artifact and nothing else (0hq's flash-drive picture: 10 minutes "
+        "on one box, a 16 MB stick, 10 minutes on another box)."
+    ),
+    severity=Severity.ILLEGAL,
+    tracks=frozenset({Track.RECORD, Track.NON_RECORD, Track.UNLIMITED}),
+    since=dt.date(2026, 3, 18),
+    authority="README + organiser rulings",
+    violations=(
+        "`train_files`/train loader used after `stopping_early`/the wall-clock break",
+        ("eval cache pre-filled from train shards at start-up (#945, #925) or from tensors kept in RAM since training"),
+        (
+            "eval in the same process reading live training objects (EMA weights, BN stats, retrieval store) "
+            "instead of the deserialised artifact"
+        ),
+    ),
+    allowed=(
+        (
+            "same process for train and eval, as the baseline does, if the evaluated model is rebuilt from "
+            "the artifact file"
+        ),
+        "unlimited run-time memory during eval for state built from scored tokens",
+        (
+            "training-derived tables or tokens that are inside the counted 16 MB (README: allowed if you pay "
+            "for the bits) - they still have to pass PG-C2"
+        ),
+    ),
+    history="Flash-drive statement: Discord, Will DePue, 2026-03-25, preserved in the README of PR #891/#892.",
+    legal_precedents=(549, 1019, 1060),
+    illegal_precedents=(593, 606, 615, 626, 639, 656, 706, 925, 945, 1028),
+    sources=(
+        "https://github.com/openai/parameter-golf/commit/a15093ada",
+        "https://github.com/openai/parameter-golf/pull/593",
+        "https://github.com/openai/parameter-golf/pull/606",
+        "https://github.com/openai/parameter-golf/pull/656",
+        "https://github.com/openai/parameter-golf/pull/706",
+        "https://github.com/openai/parameter-golf/blob/main/README.md",
+    ),
+    witnesses=ORDER_WITNESSES,
+    remedy=(
+        "Let evaluation read the artifact, the code and the validation shards and nothing else; put what is "
+        "needed from training into the counted artifact."
+    ),
+    legal=(Example("evaluation reads artifact and validation shards", witnesses=ORDER_WITNESSES),),
+    illegal=(
+        Example(
+            "a training step on train shards before scoring",
+            variant(program(score=WARM_CACHE)),
+            Status.FAIL,
+            witnesses=ORDER_WITNESSES,
+        ),
+    ),
+    decide=decide,
+)

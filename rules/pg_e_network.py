@@ -1,0 +1,87 @@
+"""PG-E-network: No network during training and evaluation."""
+
+from __future__ import annotations
+
+import datetime as dt
+
+from auditor.case import Case
+from auditor.findings import Finding, Severity, Status, Witness
+from auditor.submission import Track
+from auditor.timeline import External, Phase, Timeline
+from rules.base import Example, Rule
+from rules.example_program import IMPORTS, program
+from rules.examples import variant
+from rules.package_facts import imported_modules, network_modules
+from rules.support import failed, listed, passed, warned
+from rules.testimony import blind_spots, from_timelines, place
+
+DOWNLOADS = IMPORTS.rstrip("\n") + "\nimport urllib.request\n"
+FETCH = """
+    urllib.request.urlretrieve("https://example.org/table.bin", "table.bin")
+    val_loss, val_bpb = evaluate(scored, val_tokens, tables, rank, world_size, device)
+"""
+
+
+def decide(case: Case) -> Finding:
+    """Network clients among the imports are a hint; what is called is for the other witnesses."""
+    heard = from_timelines(case, "whether the executed path talks to a network", read)
+    if heard.status is not Status.UNKNOWN:
+        return heard
+    clients = network_modules(case)
+    if clients:
+        return warned(
+            f"the program imports {listed(item.name for item in clients)}: whether it is called was not examined",
+            [item.evidence for item in clients],
+        )
+    if imported_modules(case) is None:
+        return heard
+    return passed("the program imports no network client")
+
+
+def read(timeline: Timeline) -> Finding | None:
+    """Network contact is the breach in any phase after set-up."""
+    calls = [event for event in timeline.events() if isinstance(event, External) and event.kind == "network"]
+    late = [event for event in calls if event.phase is not Phase.SETUP]
+    if late:
+        return failed(
+            f"network access: {listed(event.detail or 'a call' for event in late)}",
+            [place(event, event.detail) for event in late],
+        )
+    if calls:
+        return warned("network access during set-up", [place(event, event.detail) for event in calls])
+    if any(blind_spots(timeline)):
+        return None
+    return passed("no network access on the executed path")
+
+
+RULE = Rule(
+    id="PG-E-network",
+    title="No network during training and evaluation",
+    statement=(
+        "No downloads or network calls during evaluation; the artifact is self-contained. (README names "
+        "evaluation; community check-lists extend it to training.)"
+    ),
+    severity=Severity.ILLEGAL,
+    tracks=frozenset({Track.RECORD, Track.NON_RECORD, Track.UNLIMITED}),
+    since=dt.date(2026, 3, 18),
+    authority="README",
+    violations=("requests/urllib/socket/huggingface_hub/datasets/wandb/git/pip/apt in the executed path at eval",),
+    allowed=("NCCL/torchrun rendez-vous on localhost; separate data-download scripts run before the clock",),
+    history="",
+    legal_precedents=(),
+    illegal_precedents=(),
+    sources=(
+        "https://github.com/openai/parameter-golf/commit/a15093ada",
+        "https://github.com/openai/parameter-golf/blob/main/README.md",
+    ),
+    witnesses=(Witness.DOCUMENTS, Witness.STATIC, Witness.RUN),
+    remedy=(
+        "Remove every download and network client from the executed path; fetch data in a separate script "
+        "before the clock starts."
+    ),
+    legal=(Example("no network client imported"),),
+    illegal=(
+        Example("a table is downloaded before scoring", variant(program(imports=DOWNLOADS, score=FETCH)), Status.WARN),
+    ),
+    decide=decide,
+)

@@ -1,0 +1,108 @@
+"""PG-ST-seeds: At least three seeds of one configuration."""
+
+from __future__ import annotations
+
+import datetime as dt
+import re
+from dataclasses import replace
+
+from auditor.case import Case
+from auditor.findings import Finding, Severity, Status, Witness
+from auditor.submission import Track
+from rules.base import Example, Rule
+from rules.examples import RUNS, variant
+from rules.measures import at_log, final_result, reported_runs, seed_claims
+from rules.support import at, failed, listed, passed, plural, unknown
+
+OTHER_SETTINGS = (RUNS[0], RUNS[1], replace(RUNS[2], settings=("num_layers:10",)))
+NEEDED = 3
+
+
+def decide(case: Case) -> Finding:
+    """Distinct seeds with a logged result that the claim counts, and one configuration in all of them."""
+    claimed = seed_claims(case)
+    runs = reported_runs(case)
+    logged = {run.seed for run in runs if run.seed is not None} or {run.path for run in runs}
+    evidence = [at_log(case, run, final.line, f"seed {run.seed}") for run in runs if (final := final_result(case, run))]
+    said = [at(quantity, f"seed {seed} as stated") for seed, quantity in list(claimed.items())[:5]]
+    if not runs and not claimed:
+        return unknown("neither log nor metadata states a seed")
+    if len(logged) >= NEEDED:
+        return _one_configuration(case, runs, evidence, len(logged))
+    missing = sorted(seed for seed in claimed if seed not in {str(run.seed) for run in runs})
+    if len(claimed) >= NEEDED and missing:
+        return failed(
+            f"{plural(len(claimed), 'seed')} claimed, results of {len(logged)} logged; "
+            f"no log carries seed {listed(missing)}",
+            [*evidence, *said],
+        )
+    return failed(f"{plural(max(len(logged), len(claimed)), 'seed')}: three are the rule", [*evidence, *said])
+
+
+def _one_configuration(case: Case, runs, evidence, count: int) -> Finding:
+    differing = _differing(runs)
+    if differing:
+        name, values = differing
+        lines = [at_log(case, run, run.setting_lines.get(name), name) for run in runs if name in run.settings]
+        return failed(f"the seeds were not run with one configuration: {name} is {listed(sorted(values))}", lines)
+    return passed(f"{count} seeds of one configuration", evidence)
+
+
+# Settings that name a run or a place and may differ between seeds of one configuration.
+_FREE = re.compile(
+    r"(?i)seed|run_?id|path|dir$|files?$|log|host|rank|port|time|name|date|checkpoint|artifact|wandb|eval_only|"
+    r"reserve|wallclock|device|init_model|load|save|prefix|url|warm|val_loss_every|world|vocab_?bytes"
+)
+
+
+def _differing(runs) -> tuple[str, set[str]] | None:
+    """The first setting of model, optimiser or evaluation that differs between runs, with its values."""
+    names = {name for run in runs for name in run.settings if not _FREE.search(name)}
+    for name in sorted(names):
+        values = {run.settings[name].strip() for run in runs if name in run.settings}
+        if len(values) > 1:
+            return name, values
+    return None
+
+
+RULE = Rule(
+    id="PG-ST-seeds",
+    title="At least three seeds of one configuration",
+    statement=(
+        "Headline = mean over >= 3 seeds run with the same submitted code and settings; per-seed values, not "
+        "a best seed. No particular seeds are prescribed (42/1337/2024 is a community habit)."
+    ),
+    severity=Severity.NOT_RECORD_ELIGIBLE,
+    tracks=frozenset({Track.RECORD}),
+    since=dt.date(2026, 3, 19),
+    authority="README + rulings",
+    violations=(
+        ("one or two seeds (#1963, #2020, #2103, #2121, #2139 although submission.json said three_seeds=true)"),
+        ("third seed from another configuration (#2124); corrected/offset numbers instead of logged ones (#1981)"),
+    ),
+    allowed=(
+        "a single-seed PR completed by an independent reproduction (#1851 + #1868)",
+        "later eval-only reruns on the same artifacts if disclosed",
+    ),
+    history="",
+    legal_precedents=(549, 1855, 2135),
+    illegal_precedents=(181, 1963, 2020, 2103, 2121, 2124, 2139),
+    sources=(
+        "https://github.com/openai/parameter-golf/commit/d2bd76079",
+        "https://github.com/openai/parameter-golf/pull/181",
+        "https://github.com/openai/parameter-golf/pull/2020",
+        "https://github.com/openai/parameter-golf/pull/2121",
+        "https://github.com/openai/parameter-golf/pull/2124",
+        "https://github.com/openai/parameter-golf/pull/2139",
+        "https://github.com/openai/parameter-golf/pull/1963",
+    ),
+    witnesses=(Witness.DOCUMENTS,),
+    remedy="Run the final code with three seeds, same settings, and ship the log and the values of each.",
+    legal=(Example("three seeds of one configuration"),),
+    illegal=(
+        Example("one seed", variant(done=(RUNS[0],)), Status.FAIL),
+        Example("three seeds claimed, two logged", {"train_seed2024.log": None}, Status.FAIL),
+        Example("the third seed has another configuration", variant(done=OTHER_SETTINGS), Status.FAIL),
+    ),
+    decide=decide,
+)

@@ -1,0 +1,61 @@
+"""Rules that need the order of events ask here: which witnesses testified, what each timeline says, do they agree.
+
+A rule gives the question in words and a `read` function that judges one timeline. Without a timeline the answer is
+`unknown` and names the witnesses that could decide; two timelines that lead to different answers are a finding of their
+own (design, "Four witnesses, one timeline").
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterable, Iterator
+from dataclasses import replace
+
+from auditor.case import Case
+from auditor.findings import Evidence, Finding, Status, Witness
+from auditor.timeline import Event, Timeline, Unknown
+from rules.support import at_line, listed, unknown, warned
+
+ORDER_WITNESSES = (Witness.STATIC, Witness.RUN)
+
+# A rule's reading of one timeline; None when this timeline holds nothing the rule could judge.
+Read = Callable[[Timeline], Finding | None]
+
+
+def from_timelines(
+    case: Case, question: str, read: Read | None = None, witnesses: Iterable[Witness] = ORDER_WITNESSES
+) -> Finding:
+    """Finding from the timelines of `witnesses`, in their order; unknown when none of them could answer `question`."""
+    asked = tuple(witnesses)
+    heard = [(witness, case.timelines[witness]) for witness in asked if witness in case.timelines]
+    answers = []
+    for witness, timeline in heard:
+        finding = read(timeline) if read else None
+        if finding is not None:
+            answers.append(replace(finding, witness=witness))
+    if not answers:
+        return not_examined(case, question, asked)
+    if len({answer.status for answer in answers}) > 1:
+        said = listed(f"{answer.witness.value}: {answer.status.value} ({answer.summary})" for answer in answers)
+        worst = min(answers, key=lambda answer: _GRAVITY.index(answer.status))
+        return replace(warned(f"witnesses disagree about {question}", worst.evidence, said), witness=worst.witness)
+    return answers[0]
+
+
+_GRAVITY = (Status.FAIL, Status.WARN, Status.UNKNOWN, Status.PASS, Status.NOT_APPLICABLE)
+
+
+def not_examined(case: Case, question: str, witnesses: Iterable[Witness] = ORDER_WITNESSES) -> Finding:
+    """Unknown: nobody who could see it has testified; says why each did not."""
+    asked = tuple(witnesses)
+    reasons = listed(f"{witness.value}: {case.absent.get(witness, 'no answer to this question')}" for witness in asked)
+    return unknown(f"not examined: {question}", asked, explanation=f"Decided by the order of events ({reasons}).")
+
+
+def place(event: Event, note: str = "") -> Evidence:
+    """Evidence from the line of an event."""
+    return at_line(event.place.path, event.place.line, note=note)
+
+
+def blind_spots(timeline: Timeline) -> Iterator[Unknown]:
+    """What the witness could not follow; a rule that found nothing wrong must not pass over them."""
+    return (event for event in timeline.events() if isinstance(event, Unknown))
