@@ -84,10 +84,16 @@ def claims(*values: Quantity | None) -> tuple[Quantity, ...]:
     return tuple(seen.values())
 
 
-def says(quantity: Quantity, evidence: Interval | float) -> bool:
-    """Whether a stated number can be the evidence, given the digits it was written with."""
+def says(quantity: Quantity, evidence: Interval | float, tight: bool = False) -> bool:
+    """Whether a stated number can be the evidence, given the digits it was written with.
+
+    `tight`: only when it was rounded (half a unit of the last digit); otherwise also when digits were cut off.
+    """
     other = evidence if isinstance(evidence, Interval) else Interval.exact(evidence)
-    return written(quantity).overlaps(other)
+    told = written(quantity)
+    if tight:
+        told = Interval(quantity.value - told.width / 4, quantity.value + told.width / 4)
+    return told.overlaps(other)
 
 
 def written(quantity: Quantity) -> Interval:

@@ -163,10 +163,10 @@ def _label(
             for item in evals:
                 by_label[item.label][seed_of(run) or run.path] = item
         for label, items in by_label.items():
-            if len(items) > 1 and says(claimed[0], mean_interval(item.bpb for item in items.values())):
-                votes[(label, "mean")] += 10
-            if any(says(claimed[0], item.bpb) for item in items.values()):
-                votes[(label, "line")] += 5
+            if len(items) > 1:
+                votes[(label, "mean")] += 10 * _fit(claimed[0], mean_interval(item.bpb for item in items.values()))
+            votes[(label, "line")] += 4 * max(_fit(claimed[0], item.bpb) for item in items.values())
+        votes = defaultdict(int, {key: count for key, count in votes.items() if count})
     for run, evals in finished:
         for item in evals:
             if any(says(claim, item.bpb) for claim in per_seed.get(seed_of(run), ())):
@@ -179,6 +179,11 @@ def _label(
     order = [item.label for _, evals in finished for item in evals]
     best = max(votes, key=lambda key: (votes[key], kind_of(key[0]) == QUANTISED, order.index(key[0])))
     return best
+
+
+def _fit(claim: Quantity, evidence: Interval) -> int:
+    """2 when the claim is the evidence rounded, 1 when it can be with digits cut off, else 0."""
+    return 2 if says(claim, evidence, tight=True) else int(says(claim, evidence))
 
 
 def _usual_label(per_seed: dict[str, tuple[Quantity, ...]], finished: Finished) -> str:

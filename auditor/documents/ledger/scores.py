@@ -99,34 +99,54 @@ def _groups(stated: tuple[Quantity, ...]) -> list[tuple[Quantity, ...]]:
 
 
 def _judge(parts: Parts, head: Headline, claim: Quantity) -> tuple[str, str]:
-    """Status and note of one stated headline value."""
-    reported = list(head.reported.values())
-    spread = mean_interval(item.bpb for item in reported)
-    missing = [seed for seed in head.seed_claims if seed not in head.reported]
-    if says(claim, spread):
-        return _float_or_fine(head, reported[-1] if len(reported) == 1 else None)
-    for key, item in head.reported.items():
-        if says(claim, item.bpb):
-            what = f"the value of seed {key}" if key.isdigit() else f"the value of {item.where}"
-            more = f", not the mean of {len(reported)} runs ({bpb_text(head.mean or 0)})" if len(reported) > 1 else ""
-            status, note = _float_or_fine(head, item)
-            return status, note or (f"{bpb_text(claim.value)} is {what}{more}" if more else "")
-    other = _elsewhere(parts, claim)
-    if other is not None and other.kind == FLOAT:
-        artifact = listing(f"{bpb_text(item.value)} ({item.label})" for item in reported)
-        return CONFLICTS, (
-            f"{bpb_text(claim.value)} BPB is `{other.label}` at {other.where}, measured before quantisation; "
-            f"the artifact scores {artifact}"
-        )
-    if other is not None:
-        return AGREES, f"{bpb_text(claim.value)} is `{other.label}` at {other.where}"
-    values = [values[0].value for values in head.seed_claims.values()]
-    if missing and len(values) > 1 and says(claim, sum(values) / len(values)):
-        return NO_EVIDENCE, (
-            f"{bpb_text(claim.value)} is the mean of {len(values)} claimed seeds, of which "
-            f"{listing(f'seed {seed}' for seed in missing)} {'has' if len(missing) == 1 else 'have'} no log"
-        )
+    """Status and note of one stated headline value: what it is when rounded, then what it may be with digits cut."""
+    for tight in (True, False):
+        found = _known_value(parts, head, claim, tight)
+        if found is not None:
+            return found
     return CONFLICTS, _no_line(parts, head, claim)
+
+
+def _known_value(parts: Parts, head: Headline, claim: Quantity, tight: bool) -> tuple[str, str] | None:
+    """Status and note when the value is the logged mean, a reported line, any line, or the mean of claims."""
+    reported = list(head.reported.values())
+    if says(claim, mean_interval(item.bpb for item in reported), tight):
+        return _float_or_fine(head, reported[-1] if len(reported) == 1 else None)
+    unlogged = _unlogged_mean(head, claim, tight)
+    if unlogged:
+        return NO_EVIDENCE, unlogged
+    for key, item in head.reported.items():
+        if says(claim, item.bpb, tight):
+            status, note = _float_or_fine(head, item)
+            return status, note or _single(head, claim, key, item)
+    other = _elsewhere(parts, claim, tight)
+    if other is None:
+        return None
+    if other.kind != FLOAT:
+        return AGREES, f"{bpb_text(claim.value)} is `{other.label}` at {other.where}"
+    artifact = listing(f"{bpb_text(item.value)} ({item.label})" for item in reported)
+    return CONFLICTS, (
+        f"{bpb_text(claim.value)} BPB is `{other.label}` at {other.where}, measured before quantisation; "
+        f"the artifact scores {artifact}"
+    )
+
+
+def _single(head: Headline, claim: Quantity, key: str, item: Scored) -> str:
+    if len(head.reported) < 2:
+        return ""
+    what = f"the value of seed {key}" if key.isdigit() else f"the value at {item.where}"
+    return f"{bpb_text(claim.value)} is {what}, not the mean of {len(head.reported)} runs ({bpb_text(head.mean or 0)})"
+
+
+def _unlogged_mean(head: Headline, claim: Quantity, tight: bool) -> str:
+    """What to say of a mean over claimed seeds of which some have no log; "" when the claim is no such mean."""
+    missing = [seed for seed in head.seed_claims if seed not in head.reported]
+    values = [stated_values[0].value for stated_values in head.seed_claims.values()]
+    if not missing or len(values) < 2 or not says(claim, sum(values) / len(values), tight):
+        return ""
+    have = "has" if len(missing) == 1 else "have"
+    names = listing(f"seed {seed}" for seed in missing)
+    return f"{bpb_text(claim.value)} is the mean of {len(values)} claimed seeds, of which {names} {have} no log"
 
 
 def _float_or_fine(head: Headline, item: Scored | None) -> tuple[str, str]:
@@ -143,12 +163,12 @@ def _float_or_fine(head: Headline, item: Scored | None) -> tuple[str, str]:
     )
 
 
-def _elsewhere(parts: Parts, claim: Quantity) -> Scored | None:
+def _elsewhere(parts: Parts, claim: Quantity, tight: bool) -> Scored | None:
     """Any other line of any log that states the claimed value: results of artifacts first."""
     every = [item for run in parts.runs for item in evaluations(run)]
     every.sort(key=lambda item: item.kind == FLOAT)
     every += [item for run in parts.runs for item in validation_lines(run)]
-    return next((item for item in every if says(claim, item.bpb)), None)
+    return next((item for item in every if says(claim, item.bpb, tight)), None)
 
 
 def _no_line(parts: Parts, head: Headline, claim: Quantity) -> str:

@@ -46,8 +46,9 @@ _PER_RUN = re.compile(
     re.IGNORECASE,
 )
 _GPU = re.compile(
-    r"\b(GH200|GB200|B200|B300|H200|H100|H800|H20|A100|A800|A6000|A5000|A40|A10G|A10|L40S|L40|L4|V100|T4|P100|MI300X|MI250X?"
-    r"|RTX ?(?:PRO )?\d{4}|[2345]0[6789]0|GB10|TPU|M[1-4](?: (?:Max|Pro|Ultra))?)\b",
+    r"(?:(?<![A-Za-z0-9])|(?<=\d[x×]))(GH200|GB200|B200|B300|H200|H100|H800|H20|A100|A800|A6000|A5000|A40|A10G|A10"
+    r"|L40S|L40|L4|V100|T4|P100|MI300X|MI250X?|RTX ?(?:PRO )?\d{4}|[2345]0[6789]0|GB10|TPU"
+    r"|M[1-4](?: (?:Max|Pro|Ultra))?)(?![A-Za-z0-9])",
     re.IGNORECASE,
 )
 _COUNT = re.compile(r"(\d{1,3})\s*[x×]\s*(?:NVIDIA\s*)?", re.IGNORECASE)
