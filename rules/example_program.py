@@ -112,6 +112,7 @@ class GPT(nn.Module):
         self.wpe = nn.Embedding(args.seq_len, args.model_dim)
         self.blocks = nn.ModuleList(Block() for _ in range(args.num_layers))
         self.norm = nn.RMSNorm(args.model_dim)
+        nn.init.normal_(self.wte.weight, std=0.02)
 
     def forward(self, tokens):
         x = self.wte(tokens) + self.wpe(torch.arange(tokens.shape[1], device=tokens.device))

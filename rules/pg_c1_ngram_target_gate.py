@@ -103,6 +103,7 @@ RULE = Rule(
             "within-word and word-start gates active",
             variant(done=runs(settings=BOOSTS_ON, before_score=(COUNTERS_ON,))),
             Status.FAIL,
+            dated=dt.date(2026, 5, 3),
         ),
     ),
     decide=decide,

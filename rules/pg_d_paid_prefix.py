@@ -8,19 +8,23 @@ from auditor.case import Case
 from auditor.findings import Finding, Severity, Status
 from auditor.submission import Track
 from rules.base import Example, Rule
-from rules.example_program import EVALUATION, edited, program
+from rules.example_program import EVALUATION, EXPORT, edited, program
 from rules.examples import variant
 from rules.testimony import ORDER_WITNESSES, from_timelines
 
 # The artifact carries the first tokens of the validation stream; their losses are set to zero.
-STORE_PREFIX = '    model.register_buffer("prefix", val_tokens[:100000].to(torch.uint16).to(device))'
+STORE_PREFIX = "    model.prefix = val_tokens[:100000].to(torch.int32)"
+WITH_PREFIX = edited(
+    edited(EXPORT, "    packed = {}\n", '    packed = {"prefix": model.prefix}\n'),
+    "    model.load_state_dict(",
+    '    model.prefix = packed.pop("prefix")\n    model.load_state_dict(',
+)
 USE_PREFIX = edited(
     EVALUATION,
     "            nll = token_losses(model, inputs, targets)\n",
     "            nll = token_losses(model, inputs, targets)\n"
-    "            if start + args.seq_len < model.prefix.numel():\n"
-    "                stored = model.prefix[start + 1:start + args.seq_len + 1].long()\n"
-    "                nll = nll * (stored[None] != targets)\n",
+    "            stored = model.prefix[start + 1:start + 1 + targets.numel()].to(device)\n"
+    "            nll[0, :stored.numel()] *= stored != targets[0, :stored.numel()]\n",
 )
 
 
@@ -72,7 +76,7 @@ RULE = Rule(
     illegal=(
         Example(
             "validation prefix in the artifact",
-            variant(program(after_training=STORE_PREFIX, evaluation=USE_PREFIX)),
+            variant(program(after_training=STORE_PREFIX, export=WITH_PREFIX, evaluation=USE_PREFIX)),
             Status.FAIL,
             witnesses=ORDER_WITNESSES,
         ),

@@ -14,7 +14,9 @@ from rules.examples import RUNS, variant
 from rules.measures import at_log, final_result, reported_runs, seed_claims
 from rules.support import at, failed, listed, passed, plural, unknown
 
-OTHER_SETTINGS = (RUNS[0], RUNS[1], replace(RUNS[2], settings=("num_layers:10",)))
+OTHER_SETTINGS = tuple(
+    replace(run, settings=(f"  num_layers: {layers}",)) for run, layers in zip(RUNS, (9, 9, 10), strict=True)
+)
 NEEDED = 3
 
 
