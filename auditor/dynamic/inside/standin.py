@@ -97,6 +97,7 @@ class _Event(_Nothing):
 def install(observe: Callable[[Callable, tuple, dict, Any], None] | None = None) -> None:
     """Make this process look like one rank on an H100."""
     torch.set_num_threads(1)
+    torch.inference_mode = torch.autograd.inference_mode = torch.autograd.grad_mode.inference_mode = _NoGrad
     _dtypes()
     _cuda()
     _compile()
@@ -117,6 +118,18 @@ def _dtypes() -> None:
     torch.amp.autocast = _Nothing
     torch.cuda.amp.autocast = _Nothing
     torch.autocast_mode = types.SimpleNamespace(autocast=_Nothing)
+
+
+class _NoGrad(torch.no_grad):
+    """`inference_mode` without the marks it leaves on tensors, which compiled code does not see on a GPU either."""
+
+    def __new__(cls, mode: Any = True) -> Any:
+        if callable(mode):
+            return torch.no_grad()(mode)
+        return super().__new__(cls) if mode else contextlib.nullcontext()
+
+    def __init__(self, mode: bool = True) -> None:
+        super().__init__()
 
 
 def _cuda() -> None:
@@ -288,19 +301,17 @@ def _modules() -> None:
 
 
 def _distributed() -> None:
-    """One rank needs no process group: collectives over one rank are the identity."""
+    import os
+
+    from auditor.dynamic.inside.collectives import SingleRank
+
+    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+        SingleRank().install()
+        return
     import torch.distributed as dist
 
     real = dist.init_process_group
-
-    def init_process_group(*args: Any, **kwargs: Any) -> None:
-        import os
-
-        if int(os.environ.get("WORLD_SIZE", "1")) > 1:
-            return real(backend="gloo")
-        return real(backend="gloo", store=dist.HashStore(), rank=0, world_size=1)
-
-    dist.init_process_group = init_process_group
+    dist.init_process_group = lambda *args, **kwargs: real(backend="gloo")
 
 
 def _every_thread(observe: Callable | None) -> None:
