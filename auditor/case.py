@@ -26,6 +26,7 @@ class Case:
         readme: the folder's README, or None.
         logs: every train log of the folder.
         ledger: claims beside evidence (`auditor.documents.ledger`).
+        headline: the claimed BPB and the log line of each reported run (`auditor.documents.ledger.Headline`).
         forensics: observations on the logs (`auditor.documents.forensics`).
         statistics: the tests against the standing record (`auditor.documents.statistics`).
         facts: what reading the program yields without following control flow (imports, local files it
@@ -40,6 +41,7 @@ class Case:
     readme: Readme | None = None
     logs: list[TrainLog] = field(default_factory=list)
     ledger: list[Claim] = field(default_factory=list)
+    headline: Any = None
     forensics: list[ForensicFact] = field(default_factory=list)
     statistics: Any = None
     facts: dict[str, Any] = field(default_factory=dict)

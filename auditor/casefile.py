@@ -34,6 +34,7 @@ def build_case(submission: Submission) -> Case:
     case.logs = desk.read("auditor.documents.logs", "read_log", submission.logs)
     case.facts = desk.ask("auditor.static.facts", "program_facts", program, submission) or {}
     documents = (submission, program, case.metadata, case.readme, case.logs)
+    case.headline = desk.ask("auditor.documents.ledger", "headline", *documents)
     case.ledger = desk.ask("auditor.documents.ledger", "build_ledger", *documents, _local_files(case)) or []
     case.forensics = desk.ask("auditor.documents.forensics", "examine", case) or []
     if "examine" in desk.failed or "read_log" in desk.failed:

@@ -9,10 +9,11 @@ from collections.abc import Collection
 from dataclasses import dataclass
 
 from auditor.case import Case
+from auditor.documents.ledger.headline import with_loss
 from auditor.documents.metric import Denominator, diagnose_line
-from auditor.documents.model import EvalResult, LogRun
+from auditor.documents.model import EvalResult, LogRun, StepLine
 from auditor.findings import Evidence, Finding, Witness
-from rules.measures import at_log, exact_result, reported_runs
+from rules.measures import at_log, reported
 from rules.support import failed, passed, plural, unknown
 
 
@@ -21,20 +22,25 @@ class Account:
     """Denominator behind the headline result of one run."""
 
     run: LogRun
-    result: EvalResult
+    result: EvalResult | StepLine
     denominator: Denominator
     evidence: Evidence
+
+    @property
+    def exact(self) -> bool:
+        """Whether the line has the digits that give the bytes to a few units."""
+        return getattr(self.result, "digits", 4) >= 6
 
 
 def accounts(case: Case) -> list[Account]:
     """One account for every reported run that prints loss and BPB of its headline."""
     found = []
-    for run in reported_runs(case):
-        result = exact_result(case, run)
-        denominator = diagnose_line(result, run) if result else None
+    for item in reported(case):
+        result = with_loss(item)
+        denominator = diagnose_line(result, item.run)
         if denominator is not None:
-            evidence = at_log(case, run, result.line, denominator.reason)
-            found.append(Account(run, result, denominator, evidence))
+            evidence = at_log(case, item.run, result.line, denominator.reason)
+            found.append(Account(item.run, result, denominator, evidence))
     return found
 
 

@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING
 from auditor.case import Case
 from auditor.findings import Evidence
 from rules.byte_accounts import accounts
-from rules.measures import headline, matching_result, reported_runs, seed_claims
+from rules.measures import claim_is_logged, headline, reported, seed_claims
 from rules.support import at
 
 if TYPE_CHECKING:
@@ -34,11 +34,11 @@ def per_seed(case: Case) -> list[float]:
     claims = seed_claims(case)
     if claims:
         return [quantity.value for quantity in claims.values()]
-    logged = {run.seed: match[1].val_bpb for run in reported_runs(case) if (match := matching_result(case, run))}
+    logged = [item.value for item in reported(case)] if claim_is_logged(case) else []
     if len(logged) > 1:
-        return list(logged.values())
+        return logged
     claim = headline(case)
-    return [claim.value] if claim else list(logged.values())
+    return [claim.value] if claim else logged
 
 
 def tokenizer(case: Case) -> str:

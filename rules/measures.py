@@ -11,7 +11,11 @@ from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
 
 from auditor.case import Case
-from auditor.documents.model import EvalResult, LogRun, Metadata, Quantity, SizeLine
+from auditor.documents.ledger import Headline, Scored
+from auditor.documents.ledger import headline as find_headline
+from auditor.documents.ledger.common import scope_of
+from auditor.documents.ledger.times import headline_pass, train_clock
+from auditor.documents.model import LogRun, Metadata, Quantity, SizeLine
 from auditor.findings import Evidence
 from rules.support import at, at_line
 
@@ -27,9 +31,7 @@ class Measured:
     @property
     def who(self) -> str:
         """`seed 42` or the file it was read in."""
-        if self.run is not None and self.run.seed is not None:
-            return f"seed {self.run.seed}"
-        return self.evidence.path.rsplit("/", 1)[-1]
+        return scope_of(self.run) if self.run is not None else self.evidence.path.rsplit("/", 1)[-1]
 
 
 def line_text(case: Case, path: str, line: int | None) -> str:
@@ -51,78 +53,44 @@ def main_metadata(case: Case) -> Metadata | None:
 
 
 def headline(case: Case) -> Quantity | None:
-    """The claimed val_bpb: metadata first, its mean over seeds else."""
+    """The claimed val_bpb: metadata first, then the README's title; None when nothing is claimed."""
     data = main_metadata(case)
-    return (data.val_bpb or data.mean_bpb) if data else None
+    stated = [data.val_bpb, data.mean_bpb] if data else []
+    return next((item for item in stated if item is not None), None) or next(iter(_found(case).claimed), None)
 
 
 def seed_claims(case: Case) -> dict[str, Quantity]:
-    """Claimed val_bpb per seed, from the metadata, else from the README."""
-    data = main_metadata(case)
-    for seeds in ((data.seeds if data else {}), (case.readme.seeds if case.readme else {})):
-        claims = {seed: values["val_bpb"] for seed, values in seeds.items() if "val_bpb" in values}
-        if claims:
-            return claims
-    return {}
+    """Claimed val_bpb per seed (seeds as text), from the metadata, else from the README."""
+    return {seed: stated[0] for seed, stated in _found(case).seed_claims.items() if stated}
 
 
-def tolerance(quantity: Quantity) -> float:
-    """Half a unit of the last written digit, at most 0.0006 BPB (a claim of two digits proves nothing)."""
-    text = quantity.text or repr(quantity.value)
-    found = re.search(r"\.(\d+)", text)
-    return min(0.5001 * 10.0 ** -len(found[1]), 6e-4) if found else 6e-4
+def reported(case: Case) -> list[Scored]:
+    """The evaluation of each reported run that the claim rests on, in file order.
 
-
-def equals(claim: Quantity, value: float | None) -> bool:
-    """Whether a measured BPB is the claimed one, within the digits of the claim."""
-    return value is not None and abs(claim.value - value) <= tolerance(claim) + 1e-9
-
-
-def results_of(run: LogRun) -> list[EvalResult]:
-    """Result lines of a run that carry a BPB."""
-    return [result for result in run.results if result.val_bpb is not None]
-
-
-def matching_result(case: Case, run: LogRun) -> tuple[Quantity, EvalResult] | None:
-    """The claim this run carries: a claimed value (seed, then headline) and the last result line that equals it."""
-    claims = seed_claims(case)
-    own = [claims[str(run.seed)]] if str(run.seed) in claims else []
-    first = headline(case)
-    for claim in [*own, *claims.values(), *([first] if first else [])]:
-        equal = [result for result in results_of(run) if equals(claim, result.val_bpb)]
-        if equal:
-            return claim, equal[-1]
-    return None
+    When no log fits the claim these are the last evaluations of every finished run (a conflict of its own).
+    """
+    return list(_found(case).reported.values())
 
 
 def reported_runs(case: Case) -> list[LogRun]:
-    """Runs whose results are the claimed ones; every run with a result when none matches (a conflict of its own)."""
-    finished = [run for run in case.runs if results_of(run)]
-    matching = [run for run in finished if matching_result(case, run)]
-    return matching or finished
+    """Runs behind `reported`."""
+    return [item.run for item in reported(case)]
 
 
 def claim_is_logged(case: Case) -> bool:
-    """Whether at least one log carries a claimed result."""
-    return any(matching_result(case, run) for run in case.runs)
+    """Whether a log line, or the mean of one kind of line over the logs, is the claimed headline."""
+    return _found(case).matched_by in ("mean", "line", "float line")
 
 
-def final_result(case: Case, run: LogRun) -> EvalResult | None:
-    """The result line the claim rests on; the last exact one of the run when none matches."""
-    match = matching_result(case, run)
-    if match:
-        return match[1]
-    results = results_of(run)
-    return results[-1] if results else None
+def _found(case: Case) -> Headline:
+    if case.headline is None:
+        case.headline = find_headline(case.submission, case.program, case.metadata, case.readme, case.logs)
+    return case.headline
 
 
-def exact_result(case: Case, run: LogRun) -> EvalResult | None:
-    """The most precise line with loss and BPB that has the value of `final_result` (the `_exact` twin)."""
-    final = final_result(case, run)
-    if final is None:
-        return None
-    near = [r for r in results_of(run) if r.val_loss is not None and abs(r.val_bpb - final.val_bpb) < 6e-5]
-    return max(near, key=lambda r: r.digits, default=None)
+def who(run: LogRun) -> str:
+    """`seed 42`, or the name of the log of a run whose seed nobody says."""
+    return scope_of(run)
 
 
 # --- size -------------------------------------------------------------------------------------------------------
@@ -173,28 +141,15 @@ def claimed_total(case: Case) -> Measured | None:
 
 def train_seconds(case: Case, run: LogRun) -> Measured | None:
     """Training clock at the end of training, seconds."""
-    if run.stop is not None and run.stop.train_seconds is not None:
-        return Measured(run.stop.train_seconds, at_log(case, run, run.stop.line, "clock at stop"), run)
-    if run.train_seconds is not None:
-        return Measured(run.train_seconds.value, at(run.train_seconds, "training clock"), run)
-    timed = [step for step in run.steps if step.train_seconds]
-    if not timed:
-        return None
-    return Measured(timed[-1].train_seconds, at_log(case, run, timed[-1].line, "last logged clock"), run)
+    clock = train_clock(run)
+    return Measured(clock[0].value, at(clock[0], "training clock at its end"), run) if clock else None
 
 
 def eval_seconds(case: Case, run: LogRun) -> Measured | None:
     """Seconds of the evaluation pass behind the headline: its own line, its rounded twin, or a total line after it."""
-    final = final_result(case, run)
-    timed = [result for result in run.results if result.seconds]
-    if final is None or not timed:
-        return None
-    if final.seconds:
-        own = final
-    else:
-        twins = [r for r in timed if r.val_bpb is not None and abs(r.val_bpb - final.val_bpb) < 6e-5]
-        own = twins[-1] if twins else timed[-1]
-    return Measured(own.seconds, at_log(case, run, own.line, "timed evaluation pass of the headline"), run)
+    item = next((item for item in reported(case) if item.run is run), None)
+    timed = headline_pass(run, item)
+    return Measured(timed[0].value, at(timed[0], "timed evaluation pass of the headline"), run) if timed else None
 
 
 def all_eval_seconds(run: LogRun) -> float:

@@ -3,22 +3,19 @@
 from __future__ import annotations
 
 import datetime as dt
-import re
 
 from auditor.case import Case
-from auditor.documents.model import EvalResult, LogRun
-from auditor.findings import Finding, Severity, Status, Witness
+from auditor.documents.ledger.common import says
+from auditor.documents.ledger.headline import FLOAT, UNSTATED, Scored, evaluations, validation_lines
+from auditor.documents.model import Quantity
+from auditor.findings import Evidence, Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.examples import Run, variant
-from rules.measures import at_log, equals, headline, matching_result, size_lines
+from rules.measures import at_log, claim_is_logged, headline, reported
 from rules.support import failed, listed, passed, unknown
 from rules.testimony import ORDER_WITNESSES
 
-BEFORE_EXPORT = re.compile(
-    r"(?i)pre[-_ ]?quant|post[-_ ]?ema|\bdiagnostic\b|\bfloat\b|raw_model|unquantized|before[-_ ]quant|ema_val"
-    r"|\bbf16\b|fp32"
-)
 FLOAT_RESULT = "DIAGNOSTIC post_ema val_loss:1.7500 val_bpb:1.0364 eval_time:2059ms"
 
 
@@ -27,37 +24,42 @@ def decide(case: Case) -> Finding:
     claim = headline(case)
     if claim is None:
         return unknown("no val_bpb is claimed", ORDER_WITNESSES)
-    lines = [(run, match[1]) for run in case.runs if (match := matching_result(case, run))]
-    if not lines:
-        steps = [(run, step) for run in case.runs for step in run.steps if equals(claim, step.val_bpb)]
-        if steps:
-            run, step = steps[-1]
-            return failed(
-                f"the headline {claim.value} is the validation line of training step {step.step}, "
-                "not a result of the artifact",
-                [at_log(case, run, step.line, "headline, before the export")],
-            )
-        return unknown(f"no log line carries the headline {claim.value}", (Witness.REPRODUCTION,))
-    early = [(run, result) for run, result in lines if _before_export(run, result)]
-    if early and len(early) == len(lines):
-        run, result = early[-1]
+    lines = reported(case)
+    if not claim_is_logged(case):
+        return unknown(f"no log line carries the headline {claim.text or claim.value}", (Witness.REPRODUCTION,))
+    floats = [item for item in lines if item.kind == FLOAT or _in_training(case, claim)]
+    evidence = [at_log(case, item.run, item.line, "headline result") for item in floats or lines]
+    if floats and len(floats) == len(lines):
         return failed(
-            f"the headline comes from {result.label!r}, logged before the artifact was read back",
-            [at_log(case, run, line.line, "headline result") for run, line in early],
+            f"the headline {claim.text or claim.value} is {_source(case, claim, floats[0])}, "
+            "the score of weights before the export",
+            _training_lines(case, claim) or evidence,
         )
-    labels = sorted({result.label for _, result in lines})
-    return passed(
-        f"the headline is {listed(labels)}, logged after the export",
-        [at_log(case, run, result.line, "headline result") for run, result in lines],
-    )
+    labels = sorted({item.label for item in lines})
+    if all(item.kind == UNSTATED for item in lines):
+        return unknown(f"the label of the headline ({listed(labels)}) does not say which model was scored",
+                       ORDER_WITNESSES, evidence=evidence)  # fmt: skip
+    return passed(f"the headline is {listed(labels)}, a result of the quantised model", evidence)
 
 
-def _before_export(run: LogRun, result: EvalResult) -> bool:
-    """Labelled as a float result, or logged before the size of the compressed model while later results exist."""
-    packed = [size.line for size in size_lines(run, "model")] + [size.line for size in size_lines(run, "total")]
-    if BEFORE_EXPORT.search(result.label) or BEFORE_EXPORT.search(result.text.split("val_", 1)[0]):
-        return True
-    return bool(packed) and result.line < min(packed) and any(r.line > max(packed) for r in run.results)
+def _in_training(case: Case, claim: Quantity) -> bool:
+    return bool(_training_lines(case, claim))
+
+
+def _training_lines(case: Case, claim: Quantity) -> list[Evidence]:
+    """Validation lines of training that state the headline, when no result line does."""
+    if any(says(claim, item.bpb) for run in case.runs for item in evaluations(run)) or len(reported(case)) > 1:
+        return []
+    return [
+        at_log(case, run, item.line, "validation during training")
+        for run in case.runs
+        for item in validation_lines(run)
+        if says(claim, item.bpb)
+    ]
+
+
+def _source(case: Case, claim: Quantity, item: Scored) -> str:
+    return "a validation line of training" if _in_training(case, claim) else repr(item.label)
 
 
 RULE = Rule(

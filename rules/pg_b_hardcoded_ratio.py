@@ -21,7 +21,7 @@ def decide(case: Case) -> Finding:
     """A denominator that is the true count to a few bytes is no constant; a short round ratio is one."""
     for account in accounts(case):
         ratio = account.denominator.ratio
-        if ratio.low <= 0 or account.result.digits < 6:
+        if ratio.low <= 0 or not account.exact:
             continue
         for constant in (1 / ratio.middle, ratio.middle):
             short = round(constant, 3)

@@ -9,7 +9,7 @@ from auditor.findings import Evidence, Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.examples import runs, variant
-from rules.measures import at_log, claim_is_logged, headline, results_of, seed_claims
+from rules.measures import at_log, claim_is_logged, headline, reported, seed_claims
 from rules.support import at, failed, passed, plural, unknown, warned
 
 FOREIGN = ("ttt_hash_embed:enabled buckets=16384 dim=48",)
@@ -26,11 +26,11 @@ def decide(case: Case) -> Finding:
         return failed(f"{hard[0].summary}{_more(hard)}", _evidence(hard), hard[0].explanation)
     claim = headline(case)
     if claim is not None and not claim_is_logged(case) and not seed_claims(case):
-        finished = [run for run in case.runs if results_of(run)]
+        finished = reported(case)
         if finished:
             return warned(
                 f"no log carries the headline {claim.text or claim.value}",
-                [at(claim), *(at_log(case, run, results_of(run)[-1].line, "result of this log") for run in finished)],
+                [at(claim), *(at_log(case, item.run, item.line, "result of this log") for item in finished)],
             )
     if soft:
         return warned(f"{soft[0].summary}{_more(soft)}", _evidence(soft), soft[0].explanation)

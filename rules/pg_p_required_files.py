@@ -5,11 +5,12 @@ from __future__ import annotations
 import datetime as dt
 
 from auditor.case import Case
+from auditor.documents.ledger.common import seed_of
 from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.examples import RUNS
-from rules.measures import reported_runs, results_of, seed_claims
+from rules.measures import reported_runs, seed_claims
 from rules.package_facts import base_file
 from rules.support import at_line, failed, listed, passed, plural, warned
 
@@ -28,12 +29,12 @@ def decide(case: Case) -> Finding:
         missing.append("submission.json")
     if not submission.logs:
         missing.append("a train log")
-    elif not any(results_of(run) or run.steps for run in case.runs) and case.logs:
+    elif not any(run.results or run.steps for run in case.runs) and case.logs:
         missing.append("a train log (no file has a progress or result line)")
     where = submission.folder or "."
     if missing:
         return failed(f"missing: {listed(missing)}", [at_line(where, None, "", "file list of the folder")])
-    seeds = len({run.seed for run in reported_runs(case) if run.seed is not None})
+    seeds = len({seed_of(run) for run in reported_runs(case)})
     claimed = len(seed_claims(case))
     if submission.track is Track.RECORD and claimed > max(seeds, 1):
         return warned(

@@ -5,12 +5,14 @@ from __future__ import annotations
 import datetime as dt
 
 from auditor.case import Case
+from auditor.documents.ledger.common import says
+from auditor.documents.ledger.headline import evaluations
 from auditor.documents.model import Quantity
 from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.examples import variant
-from rules.measures import at_log, claim_is_logged, equals, headline, main_metadata, results_of, tolerance
+from rules.measures import at_log, claim_is_logged, headline, main_metadata, reported, seed_claims
 from rules.package_facts import base_file
 from rules.support import at, at_line, failed, listed, passed, warned
 
@@ -49,9 +51,9 @@ def _mean_conflict(case: Case, claim: Quantity) -> Finding | None:
     if len(seeds) < 2:
         return None
     mean = sum(quantity.value for quantity in seeds.values()) / len(seeds)
-    if abs(mean - claim.value) <= MEAN_TOLERANCE + tolerance(claim):
+    if says(claim, mean) or abs(mean - claim.value) <= MEAN_TOLERANCE:
         return None
-    if any(equals(claim, quantity.value) for quantity in seeds.values()):
+    if any(says(claim, quantity.value) for quantity in seeds.values()):
         return warned(
             f"val_bpb {claim.value:.5f} is that of one seed, the mean of {len(seeds)} is {mean:.5f}", [at(claim)]
         )
@@ -62,30 +64,18 @@ def _mean_conflict(case: Case, claim: Quantity) -> Finding | None:
 
 
 def _log_conflict(case: Case, claim: Quantity) -> Finding | None:
-    """Per-seed values, or the headline of a single run, have to stand in a log."""
-    finished = [run for run in case.runs if results_of(run)]
-    if not finished or claim_is_logged(case) or _is_mean_of(claim, case):
+    """The headline, or each seed it is the mean of, has to stand in a log."""
+    lines = reported(case)
+    if not lines or claim_is_logged(case):
         return None
-    shown = [at_log(case, run, results_of(run)[-1].line, "last result of this log") for run in finished]
-    values = sorted(
-        {round(result.val_bpb, 5) for run in finished for result in results_of(run)},
-        key=lambda value: abs(value - claim.value),
-    )
+    told = seed_claims(case)
+    if told and all(any(says(quantity, item.bpb) for item in lines) for quantity in told.values()):
+        return None
+    nearest = min((item for run in case.runs for item in evaluations(run)),
+                  key=lambda item: abs(item.value - claim.value), default=lines[-1])  # fmt: skip
     return failed(
-        f"no log carries val_bpb {claim.text or claim.value}; the nearest logged result is {values[0]}",
-        [at(claim), *shown],
-    )
-
-
-def _is_mean_of(claim: Quantity, case: Case) -> bool:
-    """Whether the headline is the mean of one kind of result over all logs."""
-    by_label: dict[str, list[float]] = {}
-    for run in case.runs:
-        for label in {result.label for result in results_of(run)}:
-            by_label.setdefault(label, []).append([r.val_bpb for r in results_of(run) if r.label == label][-1])
-    return any(
-        len(values) > 1 and abs(sum(values) / len(values) - claim.value) <= MEAN_TOLERANCE + tolerance(claim)
-        for values in by_label.values()
+        f"no log carries val_bpb {claim.text or claim.value}; the nearest logged result is {nearest.value:.5f}",
+        [at(claim), at_log(case, nearest.run, nearest.line, "nearest logged result")],
     )
 
 

@@ -11,7 +11,7 @@ from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.examples import RUNS, variant
-from rules.measures import at_log, matching_result, reported_runs
+from rules.measures import at_log, claim_is_logged, reported, who
 from rules.support import unknown, warned
 
 TIGHT = tuple(replace(run, bpb=1.0412 + shift) for run, shift in zip(RUNS, (0.0, 0.000004, 0.000009), strict=True))
@@ -20,15 +20,11 @@ TYPICAL_LOWEST = 0.0002
 
 def decide(case: Case) -> Finding:
     """A hint at most: a spread far below what seeds usually show."""
-    values = [match[1].val_bpb for run in reported_runs(case) if (match := matching_result(case, run))]
-    if len(values) < 3:
+    lines = reported(case) if claim_is_logged(case) else []
+    if len(lines) < 3:
         return unknown("fewer than three logged seeds: the spread says nothing")
-    spread = stdev(values)
-    place = [
-        at_log(case, run, match[1].line, f"seed {run.seed}")
-        for run in reported_runs(case)
-        if (match := matching_result(case, run))
-    ]
+    spread = stdev(item.value for item in lines)
+    place = [at_log(case, item.run, item.line, who(item.run)) for item in lines]
     if spread < TYPICAL_LOWEST / 10:
         return warned(
             f"the seeds differ by {spread:.6f} BPB (SD); merged rows show 0.0002 to 0.0011",

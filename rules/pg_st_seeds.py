@@ -7,11 +7,12 @@ import re
 from dataclasses import replace
 
 from auditor.case import Case
+from auditor.documents.ledger.common import seed_of
 from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.examples import RUNS, variant
-from rules.measures import at_log, final_result, reported_runs, seed_claims
+from rules.measures import at_log, reported, seed_claims, who
 from rules.support import at, failed, listed, passed, plural, unknown
 
 OTHER_SETTINGS = tuple(
@@ -23,15 +24,16 @@ NEEDED = 3
 def decide(case: Case) -> Finding:
     """Distinct seeds with a logged result that the claim counts, and one configuration in all of them."""
     claimed = seed_claims(case)
-    runs = reported_runs(case)
-    logged = {run.seed for run in runs if run.seed is not None} or {run.path for run in runs}
-    evidence = [at_log(case, run, final.line, f"seed {run.seed}") for run in runs if (final := final_result(case, run))]
+    lines = reported(case)
+    runs = [item.run for item in lines]
+    logged = {seed_of(run) or run.path for run in runs}
+    evidence = [at_log(case, item.run, item.line, who(item.run)) for item in lines]
     said = [at(quantity, f"seed {seed} as stated") for seed, quantity in list(claimed.items())[:5]]
     if not runs and not claimed:
         return unknown("neither log nor metadata states a seed")
     if len(logged) >= NEEDED:
         return _one_configuration(case, runs, evidence, len(logged))
-    missing = sorted(seed for seed in claimed if seed not in {str(run.seed) for run in runs})
+    missing = sorted(seed for seed in claimed if seed not in logged)
     if len(claimed) >= NEEDED and missing:
         return failed(
             f"{plural(len(claimed), 'seed')} claimed, results of {len(logged)} logged; "
