@@ -1,6 +1,6 @@
 """Writes down what the submission does with tokens: scores, gradients, updates, forward passes, files, prints.
 
-The recorder sees every torch function through the stand-in's mode. Which stream positions a tensor of targets holds follows
+The recorder sees every torch function through the stand-in's mode. Which positions a tensor of targets holds follows
 from the watermark (two neighbouring ids tell split and position), so no co-operation of the code is needed.
 
 Events are plain dictionaries, numbered in the order in which they happened; arrays are packed by `channel`.
