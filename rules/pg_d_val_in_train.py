@@ -10,7 +10,7 @@ from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
 from auditor.timeline import Phase, Split, Timeline, Update
 from rules.base import Example, Rule
-from rules.data_builds import leaky_builds
+from rules.data_builds import leaky_builds, rebuilt_cleanly
 from rules.example_program import DATA, edited, program
 from rules.examples import variant
 from rules.measures import at_log, setting
@@ -41,7 +41,7 @@ def decide(case: Case) -> Finding:
             [at_line(case.readme.path, line, text.splitlines()[line - 1].strip(), "validation data as train files")],
         )
     leak = leaky_builds(case)
-    if leak:
+    if leak and not rebuilt_cleanly(case):
         return failed(
             f"the training shards hold validation documents: {leak[0].note}",
             leak,
