@@ -19,9 +19,9 @@ from pathlib import Path
 
 import click
 
-from auditor.documents.interval import Interval
-from auditor.documents.ledger import Headline, find_headline
-from auditor.documents.ledger.common import Parts
+from auditor.documents.interval import Interval, unit_of
+from auditor.documents.ledger.common import Parts, seed_of
+from auditor.documents.ledger.headline import Headline, evaluations, find_headline, with_loss
 from auditor.documents.metric import diagnose_line
 from auditor.git import Repository, repository
 from auditor.submission import Submission
@@ -29,6 +29,7 @@ from auditor.submission import Submission
 PUBLIC = "https://github.com/openai/parameter-golf"
 _ROW = re.compile(r"^\|(?P<cells>.+)\|\s*$")
 _LINK = re.compile(r"\]\(([^)\s]+)\)")
+_COMMIT = re.compile(r"/commits?/([0-9a-f]{40})")
 _PULL = re.compile(r"/pull/(\d+)")
 #: Notes that a number's reader needs and no file states: how a row's published p-value was made.
 NOTES = {
@@ -41,12 +42,14 @@ COMPLETED_BY = {1851: 1868}
 
 @dataclass
 class Row:
-    """A leaderboard row as the README shows it, with the days it was there."""
+    """A leaderboard row as the README shows it, with the days it was there. `unit`: of the score's last digit."""
 
     title: str
     score: float
     date: str
     link: str
+    commit: str
+    unit: float
     track: str
     listed: dt.date
     last: dt.date
@@ -142,20 +145,21 @@ def parse_readme(git: Repository, commit: str) -> Iterator[Row]:
         elif header and len(cells) == len(header) and re.fullmatch(r"1\.\d+|0\.\d+", cells[header.index("Score")]):
             get = dict(zip(header, cells, strict=True))
             link = _LINK.search(get.get("Info", ""))
+            commit = _COMMIT.search(get.get("Info", ""))
             yield Row(
                 get.get("Run", ""),
                 float(get["Score"]),
                 get.get("Date", ""),
                 link.group(1) if link else "",
+                commit.group(1) if commit else "",
+                unit_of(get["Score"]),
                 track,
                 dt.date.max,
                 dt.date.min,
             )
 
 
-def _record(
-    git: Repository, row: Row, arrivals: dict[str, int | None], merged: dict[str, Submission]
-) -> dict:
+def _record(git: Repository, row: Row, arrivals: dict[str, int | None], merged: dict[str, Submission]) -> dict:
     pull = _PULL.search(row.link)
     pr = int(pull.group(1)) if pull else arrivals.get(row.folder)
     item: dict = {
@@ -168,25 +172,22 @@ def _record(
         "tokenizer": "",
         "seeds": {},
         "losses": {},
-        "pooled": {},
         "source": f"{PUBLIC}/pull/{pr}" if pr else f"{PUBLIC}/tree/main/{row.folder}",
     }
     notes = [NOTES[pr]] if pr in NOTES else []
     if row.proposed:
         notes.append("listed by an organiser's pull request that was not merged when this was written")
-    for submission in _evidence(git, row, COMPLETED_BY.get(pr or 0, pr), merged):
-        if _fill(item, row, submission):
-            break
-    if not item["seeds"]:
+    cases = [_read(submission) for submission in _evidence(git, row, COMPLETED_BY.get(pr or 0, pr), merged)]
+    if not any(_fill(item, row, parts) for parts in cases) and not any(_fill_best(item, row, p, notes) for p in cases):
         notes.append("per-seed values not recoverable from the evidence; the listed score stands for them")
     item["note"] = "; ".join(notes)
     return item
 
 
-def _evidence(
-    git: Repository, row: Row, pr: int | None, merged: dict[str, Submission]
-) -> Iterator[Submission]:
-    """Submissions that may hold the row's numbers: its folder on main, then the pull request's folders."""
+def _evidence(git: Repository, row: Row, pr: int | None, merged: dict[str, Submission]) -> Iterator[Submission]:
+    """Submissions that may hold the row's numbers: the commit it names, its folder on main, the pull request's own."""
+    if row.commit and git.commit(row.commit):
+        yield from Submission.from_git(git, row.commit)
     if row.folder in merged:
         yield merged[row.folder]
     if pr is None:
@@ -197,59 +198,75 @@ def _evidence(
             yield submission
 
 
-def _fill(item: dict, row: Row, submission: Submission) -> bool:
+def _fill(item: dict, row: Row, parts: Parts) -> bool:
     """Take per-seed values whose mean is the listed score: from the logs, else as submission.json states them."""
-    parts = _read(submission)
     head = find_headline(parts)
-    stated = {seed: values[0].value for seed, values in head.seed_claims.items()}
-    for values in (*_logged(head, parts, row.score), stated):
-        if values and _is_score(values, row.score):
-            item["seeds"] = {seed: values[seed] for seed in sorted(values, key=_order)}
-            break
-    else:
+    sets = filter(None, _candidates(head, parts))
+    values = next((found for found in sets if _is_score(_mean(found), row)), None)
+    if values is None:
         return False
-    lines = {key: scored for key, scored in head.reported.items() if key in item["seeds"]}
-    item["losses"] = {key: scored.result.val_loss for key, scored in lines.items() if scored.result.val_loss}
-    answers = [answer for scored in lines.values() if (answer := diagnose_line(scored.result, scored.run))]
-    item["tokenizer"] = next((answer.tokenizer for answer in answers if answer.tokenizer), "")
+    _take(item, head, values)
     return True
 
 
-def _logged(head: Headline, parts: Parts, score: float) -> Iterator[dict[str, float]]:
-    """Values of the reported lines, then of any label that every run prints."""
-    from auditor.documents.ledger import evaluations
-    from auditor.documents.ledger.common import seed_of
+def _fill_best(item: dict, row: Row, parts: Parts, notes: list[str]) -> bool:
+    """Take per-seed values of which one, not their mean, is the listed score (rows of March listed the best seed)."""
+    head = find_headline(parts)
+    for values in filter(None, _candidates(head, parts)):
+        seeds = [seed for seed, value in values.items() if _is_score(value, row)]
+        if seeds and len(values) > 1:
+            _take(item, head, values)
+            notes.append(f"the listed score is that of seed {seeds[0]}; the mean of the seeds is {_mean(values):.5f}")
+            return True
+    return False
 
+
+def _take(item: dict, head: Headline, values: dict[str, float]) -> None:
+    item["seeds"] = {seed: values[seed] for seed in sorted(values, key=_order)}
+    lines = {_name(key): scored for key, scored in head.reported.items() if _name(key) in values}
+    item["losses"] = {key: scored.result.val_loss for key, scored in lines.items() if scored.result.val_loss}
+    answers = [answer for scored in lines.values() if (answer := diagnose_line(with_loss(scored), scored.run))]
+    item["tokenizer"] = next((answer.tokenizer for answer in answers if answer.tokenizer), "")
+
+
+def _mean(values: dict[str, float]) -> float:
+    return sum(values.values()) / len(values)
+
+
+def _candidates(head: Headline, parts: Parts) -> Iterator[dict[str, float]]:
+    """Sets of per-seed values: the reported lines, every label that runs print, the values submission.json states."""
     yield {_name(key): scored.value for key, scored in head.reported.items()}
     labels: dict[str, dict[str, float]] = {}
     for run in parts.runs:
         for scored in evaluations(run):
             labels.setdefault(scored.label, {})[_name(seed_of(run) or run.path)] = scored.value
     yield from labels.values()
+    yield {seed: values[0].value for seed, values in head.seed_claims.items()}
 
 
 def _name(key: str) -> str:
-    return key if key.isdigit() else key.rsplit("/", 1)[-1]
+    """A seed, else the number in the log's name, else the name."""
+    if key.isdigit():
+        return key
+    name = key.rsplit("/", 1)[-1]
+    numbers = re.findall(r"\d+", name.rsplit(".", 1)[0])
+    return numbers[-1] if numbers else name
 
 
 def _order(seed: str) -> tuple[int, int, str]:
     return (0, int(seed), "") if seed.isdigit() else (1, 0, seed)
 
 
-def _is_score(values: dict[str, float], score: float) -> bool:
-    """Whether the mean rounds (or is cut) to the listed score of four decimals."""
-    mean = sum(values.values()) / len(values)
-    unit = 1e-3 if score == round(score, 3) and len(f"{score:g}") < 6 else 1e-4
-    return mean in Interval(score - unit, score + unit)
+def _is_score(value: float, row: Row) -> bool:
+    """Whether a value rounds (or is cut) to the listed score."""
+    return value in Interval(row.score, row.score).widened(row.unit)
 
 
 def _read(submission: Submission) -> Parts:
-    from auditor.documents.logs import read_logs
-    from auditor.documents.metadata import read_metadata
-    from auditor.documents.readme import read_readme
-    from auditor.unpack import Program
+    from auditor.casefile import build_case
 
-    return Parts(submission, Program(), read_metadata(submission), read_readme(submission), read_logs(submission))
+    case = build_case(submission)
+    return Parts(submission, case.program, case.metadata, case.readme, case.logs)
 
 
 if __name__ == "__main__":

@@ -27,7 +27,6 @@ class Record:
         the row. tokenizer: name in `auditor.documents.metric`, "" when unknown.
         seeds: seed -> val_bpb from the logs or the submission.json of the evidence; empty when not
         recoverable. losses: seed -> val_loss (nats per token), where known.
-        pooled: seed or run name -> val_bpb of reproductions by others that the row's p-value includes.
         source: address of the evidence. `note`: what a reader of the numbers has to know.
     """
 
@@ -40,7 +39,6 @@ class Record:
     tokenizer: str
     seeds: dict[str, float]
     losses: dict[str, float]
-    pooled: dict[str, float]
     source: str
     note: str = ""
 
@@ -69,7 +67,6 @@ def _record(item: dict) -> Record:
         tokenizer=item.get("tokenizer", ""),
         seeds=item.get("seeds", {}),
         losses=item.get("losses", {}),
-        pooled=item.get("pooled", {}),
         source=item["source"],
         note=item.get("note", ""),
     )

@@ -96,6 +96,15 @@ def evaluations(run: LogRun) -> list[Scored]:
     return list(found.values())
 
 
+def with_loss(item: Scored) -> EvalResult | StepLine:
+    """The line of the same evaluation that also prints the loss: itself, or a twin of the same BPB."""
+    if item.result.val_loss:
+        return item.result
+    twins = [line for line in item.run.results if line.val_loss and (value := bpb_interval(line)) is not None
+             and value.overlaps(item.bpb)]  # fmt: skip
+    return max(twins, key=lambda line: line.digits, default=item.result)
+
+
 def validation_lines(run: LogRun) -> list[Scored]:
     """Validation during training as evaluations of float weights."""
     return [

@@ -24,7 +24,7 @@ from auditor.documents.ledger.common import (
     seed_key,
     written,
 )
-from auditor.documents.ledger.headline import FLOAT, Headline, Scored, evaluations, validation_lines
+from auditor.documents.ledger.headline import FLOAT, Headline, Scored, evaluations, validation_lines, with_loss
 from auditor.documents.metric import Denominator, diagnose, diagnose_line, odd_quotients, pair_of
 from auditor.documents.model import Claim, LogRun, Quantity
 from auditor.documents.statistics import TYPICAL_SD, Summary, summarize
@@ -301,7 +301,7 @@ def _loss_rows(parts: Parts, head: Headline) -> Iterator[Claim]:
     data = parts.main
     if data is None:
         return
-    lines = {key: item for key, item in head.reported.items() if item.result.val_loss}
+    lines = {key: item for key, item in head.reported.items() if with_loss(item).val_loss}
     if data.val_loss is not None and data.val_loss.value > 0:
         yield _loss_row("submission", data.val_loss, list(lines.values()))
         if data.val_bpb is not None and data.val_bpb.value > 0:
@@ -316,12 +316,13 @@ def _loss_rows(parts: Parts, head: Headline) -> Iterator[Claim]:
 
 
 def _loss_row(scope: str, claim: Quantity, lines: list[Scored]) -> Claim:
-    pairs = [(item, pair[0]) for item in lines if (pair := pair_of(item.result))]
+    pairs = [(item, pair[0]) for item in lines if (pair := pair_of(with_loss(item)))]
     if not pairs:
         return row("val_loss", scope, claimed=(claim,), unit="nats/token", status=NO_EVIDENCE)
     mean = mean_interval(loss for _, loss in pairs)
     single = [item for item, loss in pairs if says(claim, loss)]
-    evidence = [at_line(item.run, item.line, item.result.val_loss or 0.0, item.result.text) for item, _ in pairs]
+    found = [(item.run, with_loss(item)) for item, _ in pairs]
+    evidence = [at_line(run, line.line, line.val_loss or 0.0, line.text) for run, line in found]
     fits = bool(single) or says(claim, mean)
     note = ""
     if not fits:
@@ -377,7 +378,7 @@ def _pair_row(scope: str, loss: Quantity, bpb: Quantity, parts: Parts) -> Iterat
 
 
 def _denominator_rows(run: LogRun, head: Headline) -> Iterator[Claim]:
-    lines = [(item, answer) for item in evaluations(run) if (answer := diagnose_line(item.result, run))]
+    lines = [(item, answer) for item in evaluations(run) if (answer := diagnose_line(with_loss(item), run))]
     main = _main_line(run, head, lines)
     if main:
         item, answer = main

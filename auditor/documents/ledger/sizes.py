@@ -48,8 +48,8 @@ def size_rows(parts: Parts, head: Headline) -> Iterator[Claim]:
         own = told.get(seed_of(run), ())
         if total is None and _last(run, "model") is None:
             continue
-        yield _run_row(run, own)
-        sum_of = _run_total(run)
+        sum_of = _run_total(run, parts.program.counted_bytes)
+        yield _run_row(run, own, sum_of)
         if sum_of is not None:
             totals[seed_of(run) or run.path] = sum_of
     yield from _unlogged(told, totals)
@@ -73,15 +73,25 @@ def _quantity(run: LogRun, line: SizeLine) -> Quantity:
     return at_line(run, line.line, float(line.size), line.text)
 
 
-def _run_total(run: LogRun) -> Quantity | None:
-    """Counted total of a run: as printed, else model plus code as printed."""
+def _run_total(run: LogRun, shipped: int = 0) -> Quantity | None:
+    """Counted total of a run: as printed, else the printed model plus the printed code, else plus the script as
+    shipped (`shipped` bytes)."""
     total, model = _last(run, "total"), _last(run, "model")
     if total is not None:
         return _quantity(run, total)
     code = _last(run, "code packed") or _last(run, "code")
-    if model is None or code is None:
+    size = code.size if code else shipped
+    if model is None or not size:
         return None
-    return at_line(run, model.line, float(model.size + code.size), model.text)
+    return at_line(run, model.line, float(model.size + size), model.text)
+
+
+def _how(run: LogRun) -> str:
+    if _last(run, "total") is not None:
+        return "as printed"
+    if _last(run, "code packed") or _last(run, "code"):
+        return "model + code as printed"
+    return "printed model + script as shipped"
 
 
 def _seed_claims(parts: Parts) -> dict[str, tuple[Quantity, ...]]:
@@ -95,12 +105,11 @@ def _seed_claims(parts: Parts) -> dict[str, tuple[Quantity, ...]]:
     return {seed: claims(*values) for seed, values in found.items()}
 
 
-def _run_row(run: LogRun, told: tuple[Quantity, ...]) -> Claim:
+def _run_row(run: LogRun, told: tuple[Quantity, ...], sum_of: Quantity | None) -> Claim:
     total, model = _last(run, "total"), _last(run, "model")
     code, packed = _last(run, "code"), _last(run, "code packed")
-    sum_of = _run_total(run)
     evidence = [_quantity(run, line) for line in (total, model, packed or code) if line is not None]
-    problems = [text for claim in told if (text := _mismatch(claim, run))]
+    problems = [text for claim in told if (text := _mismatch(claim, run, sum_of))]
     printed = [line.size for line in run.sizes if line.kind in ("code", "code packed")]
     if total and model and printed and all(total.size != model.size + size for size in printed):
         if total.size == model.size:
@@ -110,7 +119,6 @@ def _run_row(run: LogRun, told: tuple[Quantity, ...]) -> Claim:
                 f"model {number(model.size)} + code {listing(map(number, sorted(set(printed))))} is not the printed "
                 f"total {number(total.size)} (lines {model.line}, {total.line})"
             )
-    how = "as printed" if total else "model + code as printed"
     status = CONFLICTS if problems else None if sum_of else NO_EVIDENCE
     return row(
         "artifact bytes",
@@ -118,7 +126,7 @@ def _run_row(run: LogRun, told: tuple[Quantity, ...]) -> Claim:
         claimed=told,
         evidence=evidence,
         computed=sum_of.value if sum_of else None,
-        how=how,
+        how=_how(run),
         unit="bytes",
         status=status,
         note="; ".join(problems),
@@ -132,9 +140,8 @@ def _fits_other_lines(run: LogRun, total: SizeLine) -> bool:
     return any(model + code == total.size for model in models for code in codes)
 
 
-def _mismatch(claim: Quantity, run: LogRun) -> str:
+def _mismatch(claim: Quantity, run: LogRun, total: Quantity | None) -> str:
     """Why a stated size is not the run's total, "" when it is."""
-    total = _run_total(run)
     if total is None or says(claim, total.value):
         return ""
     told = f"{place(claim)} says {number(claim.value)} bytes"
@@ -210,8 +217,8 @@ def _submission_row(
         elif says(claim, sum(every) / len(every)):
             notes.append(f"{place(claim)} states the mean of {len(every)} runs; the largest is {number(largest.value)}")
         else:
-            reasons = [_mismatch(claim, run) for run in runs if _run_total(run)]
-            best = min(reasons, key=lambda text: "that is" not in text, default="")
+            reasons = [_mismatch(claim, run, totals.get(seed_of(run) or run.path)) for run in runs]
+            best = min(filter(None, reasons), key=lambda text: "that is" not in text, default="")
             if best:
                 conflict = True
                 notes.append(best)

@@ -21,7 +21,8 @@ from auditor.documents.ledger.common import (
     written,
 )
 from auditor.documents.ledger.headline import Headline, Scored
-from auditor.documents.model import Claim, LogRun, Quantity, StepLine
+from auditor.documents.metric import bpb_interval
+from auditor.documents.model import Claim, EvalResult, LogRun, Quantity, StepLine
 
 #: Phases that consume training data or generate calibration text after the training clock.
 CALIBRATION = re.compile(r"hessian|gptq|calib|awq|ar[_ ]?self|self[_ -]?gen", re.IGNORECASE)
@@ -38,14 +39,14 @@ def time_rows(parts: Parts, head: Headline) -> Iterator[Claim]:
         clock = train_clock(run)
         if clock is not None:
             clocks[seed or run.path] = clock[1]
-            yield _train_row(run, clock, told_train.get(seed, ()))
+            yield _train_row(run, clock, told_train.get(seed, ()) if seed else ())
             yield from _step_rows(run, clock)
             yield from _after_clock_rows(run, clock)
         item = next((scored for scored in head.reported.values() if scored.run is run), None)
         timed = headline_pass(run, item)
         if timed is not None:
             passes[seed or run.path] = timed[1]
-            yield _eval_row(run, timed, told_eval.get(seed, ()))
+            yield _eval_row(run, timed, told_eval.get(seed, ()) if seed else ())
         yield from _all_passes_row(run)
     yield from _submission_row("train seconds", told_train.get("", ()), clocks, "training clock of the logs")
     yield from _submission_row("eval seconds", told_eval.get("", ()), passes, "evaluation passes of the logs")
@@ -118,8 +119,12 @@ def _train_row(run: LogRun, clock: Timed, told: tuple[Quantity, ...]) -> Claim:
 
 
 def _same_seconds(claim: Quantity, value: Interval) -> bool:
-    """Stated seconds fit a clock when their digits allow it; whole minutes and seconds are often cut or rounded."""
-    return written(claim).widened(0.5).overlaps(value)
+    """Stated seconds fit a clock when their digits allow it; whole minutes and seconds are often cut or rounded, and
+    a number of thousands (6000) is a rounded one."""
+    told = written(claim).widened(0.5)
+    if claim.value >= 1000 and claim.value % 1000 == 0:
+        told = Interval(claim.value, claim.value).widened(100.0)
+    return told.overlaps(value)
 
 
 def _step_rows(run: LogRun, clock: Timed) -> Iterator[Claim]:
@@ -209,13 +214,29 @@ def _eval_row(run: LogRun, timed: Timed, told: tuple[Quantity, ...]) -> Claim:
     )
 
 
-def _pass_seconds(run: LogRun) -> list[float]:
-    """Seconds of every timed pass, twins (rounded and exact line of one pass) once."""
-    seen: dict[float, float] = {}
+def _passes(run: LogRun) -> list[EvalResult]:
+    """Every timed pass once: lines of one pass (rounded, exact, "done" lines) print one BPB, a total has none."""
+    kept: list[EvalResult] = []
     for result in run.results:
-        if result.seconds:
-            seen.setdefault(round(result.seconds, 3), result.seconds)
-    return list(seen.values())
+        if not result.seconds or (result.val_bpb is None and "total" in result.label.lower()):
+            continue
+        twin = next((other for other in kept if _one_pass(other, result)), None)
+        if twin is None:
+            kept.append(result)
+        elif result.seconds > (twin.seconds or 0.0):
+            kept[kept.index(twin)] = result
+    return kept
+
+
+def _one_pass(one: EvalResult, other: EvalResult) -> bool:
+    a, b = bpb_interval(one), bpb_interval(other)
+    if a is None or b is None:
+        return one.seconds == other.seconds
+    return a.overlaps(b)
+
+
+def _pass_seconds(run: LogRun) -> list[float]:
+    return [result.seconds or 0.0 for result in _passes(run)]
 
 
 def _all_passes_row(run: LogRun) -> Iterator[Claim]:
@@ -225,7 +246,7 @@ def _all_passes_row(run: LogRun) -> Iterator[Claim]:
         return
     extra = sum(seconds for _, _, seconds in before)
     note = f"with {listing(f'{name} {seconds:.1f} s' for name, _, seconds in before)}" if before else ""
-    evidence = [at_line(run, r.line, r.seconds or 0.0, r.text) for r in run.results if r.seconds]
+    evidence = [at_line(run, r.line, r.seconds or 0.0, r.text) for r in _passes(run)]
     yield row(
         "eval seconds, all passes",
         scope_of(run),
