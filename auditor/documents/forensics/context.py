@@ -5,6 +5,7 @@ from __future__ import annotations
 import functools
 import re
 from dataclasses import dataclass, field
+from pathlib import PurePosixPath
 
 from auditor.documents.forensics.embedded import EmbeddedSource, find_sources
 from auditor.documents.model import ForensicFact, LogRun, Source, TrainLog
@@ -131,6 +132,18 @@ def _echoes(submission: Submission, path: str) -> list[re.Pattern[str]]:
             if any(re.search(r"\w{2}", part) for part in parts):
                 patterns.append(re.compile(r".*?".join(re.escape(part) for part in parts) + r"\s*$"))
     return patterns
+
+
+def documents(context: Context) -> str:
+    """README, shell scripts and metadata of the folder, run together."""
+    parts = []
+    for path in context.submission.files:
+        if PurePosixPath(path).suffix.lower() in (".md", ".sh", ".json", ".toml", ".yaml", ".yml", ".env"):
+            try:
+                parts.append(context.submission.read(path)[:200_000].decode("utf-8", "replace"))
+            except (MissingBlob, KeyError):
+                continue
+    return "\n".join(parts)
 
 
 def fact(

@@ -79,11 +79,7 @@ def _starts_source(lines: list[str], i: int) -> bool:
     # A log may begin in the middle of the printed program (cut by a terminal or a pager).
     filled = [line for line in following if line.strip()]
     code = sum(bool(_CODE.match(line)) for line in filled)
-    return (
-        code >= 20
-        and code >= 0.75 * len(filled)
-        and any(re.match(r"\s*(?:def|class|return) ?", x) for x in filled)
-    )
+    return code >= 20 and code >= 0.75 * len(filled) and any(re.match(r"\s*(?:def|class|return) ?", x) for x in filled)
 
 
 def _back_to_docstring(lines: list[str], start: int, floor: int) -> int:

@@ -1,0 +1,53 @@
+"""Log forensics: does the log come from this program, and do its numbers fit together?
+
+Kinds of facts: `line-without-template`, `impossible-digits`, `cadence`, `missing-lines` (provenance of lines),
+`source-differs`, `code-size`, `foreign-setting`, `undocumented-setting` (another revision), `not-monotone`,
+`step-average`, `quotient`, `running-mean`, `round-sequence`, `initial-loss`, `schedule` (arithmetic), `copied-log`.
+
+Strengths: "contradiction" cannot be, given this program; "suspicious" has an innocent reading that should be shown
+to be the case (an earlier revision, several runs in one file); "notable" is worth a look and proves nothing.
+"""
+
+from __future__ import annotations
+
+from auditor.documents.forensics.context import build_context, view
+from auditor.documents.forensics.numbers import arithmetic, initial_loss
+from auditor.documents.forensics.provenance import provenance, sharpen
+from auditor.documents.forensics.revision import revision
+from auditor.documents.model import ForensicFact, TrainLog
+from auditor.submission import Submission
+from auditor.unpack import Program
+
+__all__ = ["forensics"]
+
+_ORDER = {"contradiction": 0, "suspicious": 1, "notable": 2}
+
+
+def forensics(
+    submission: Submission,
+    program: Program,
+    logs: list[TrainLog],
+    corpus_index: object | None = None,
+) -> list[ForensicFact]:
+    """Every observation on the logs of a submission, the strongest first.
+
+    Args:
+        submission: files of the folder (shell scripts and README are read).
+        program: source layers; without readable ones only the arithmetic of the logs is checked.
+        logs: the train logs as read.
+        corpus_index: `auditor.documents.copies.LogIndex` of a clone, to find logs that stand elsewhere too.
+    """
+    from auditor.documents.forensics.copied import copied_logs
+    from auditor.documents.forensics.schedule import schedule, vocabulary
+
+    context = build_context(submission, program, logs)
+    facts: list[ForensicFact] = []
+    for log in logs:
+        seen = view(context, log)
+        facts += provenance(context, seen)
+        facts += revision(context, seen)
+        facts += arithmetic(context, seen)
+        facts += initial_loss(context, seen, vocabulary(context, log))
+        facts += schedule(context, seen)
+    facts += copied_logs(submission, logs, corpus_index)
+    return sorted(sharpen(facts), key=lambda item: _ORDER.get(item.strength, 3))
