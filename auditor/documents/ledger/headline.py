@@ -143,7 +143,7 @@ def _title_claims(parts: Parts) -> list[Quantity]:
     return [
         item
         for item in readme.values.get("val_bpb", [])
-        if item.source.line is not None and re.sub(r"[^\d.]", "", item.text) in shown
+        if item.source.line is not None and re.sub(r"[^\d.]", "", item.text) in shown and item.value > 0.5
     ][: len(shown)]
 
 
@@ -207,24 +207,31 @@ def _usual_label(per_seed: dict[str, tuple[Quantity, ...]], finished: Finished) 
 def _reported(
     claimed: tuple[Quantity, ...], per_seed: dict[str, tuple[Quantity, ...]], finished: Finished, label: str
 ) -> dict[str, Scored]:
-    """The line each reported run contributes. A seed that was run twice contributes the run that fits its claim."""
-    chosen: dict[str, Scored] = {}
+    """The line each reported run contributes. Of a seed that was run twice, the run that fits its first claim best
+    (submission.json before the README) counts, the later one among equals."""
+    chosen: dict[str, tuple[int, Scored]] = {}
     for run, evals in finished:
         seed = seed_of(run)
-        own = [item for item in evals if any(says(claim, item.bpb) for claim in per_seed.get(seed, ()))]
+        own = per_seed.get(seed, ())
+        ranked = [(rank, item) for item in evals if (rank := _rank(item, own)) < len(own)]
         labelled = [item for item in evals if item.label == label]
-        item = (own or labelled or evals)[-1]
+        rank, item = ranked[-1] if ranked else (len(own), (labelled or evals)[-1])
+        if ranked:
+            rank = min(rank for rank, _ in ranked)
+            item = [item for other, item in ranked if other == rank][-1]
+        if per_seed and not own and not any(says(claim, item.bpb) for claim in claimed):
+            continue
         key = seed or run.path
-        if key in chosen and not own and _fits(chosen[key], per_seed.get(seed, ()) or claimed):
-            continue
-        if per_seed and seed not in per_seed and not any(says(claim, item.bpb) for claim in claimed):
-            continue
-        chosen[key] = item
-    return chosen or {seed_of(run) or run.path: evals[-1] for run, evals in finished}
+        if key not in chosen or rank <= chosen[key][0]:
+            chosen[key] = (rank, item)
+    if not chosen:
+        return {seed_of(run) or run.path: evals[-1] for run, evals in finished}
+    return {key: item for key, (_, item) in chosen.items()}
 
 
-def _fits(item: Scored, stated_values: tuple[Quantity, ...]) -> bool:
-    return any(says(claim, item.bpb) for claim in stated_values)
+def _rank(item: Scored, own: tuple[Quantity, ...]) -> int:
+    """Index of the first claim that the line states, `len(own)` for none."""
+    return next((index for index, claim in enumerate(own) if says(claim, item.bpb)), len(own))
 
 
 def _other_match(claim: Quantity, parts: Parts, per_seed: dict[str, tuple[Quantity, ...]]) -> str:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from auditor.documents.interval import Interval, mean_interval
+from auditor.documents.interval import Interval, mean_interval, unit_of_value
 from auditor.documents.ledger.common import (
     AGREES,
     CONFLICTS,
@@ -252,7 +252,8 @@ def _statistics_rows(parts: Parts, head: Headline) -> Iterator[Claim]:
             status=CONFLICTS if wrong else AGREES,
             note=note,
         )
-    yield _deviation_row(parts, summary, source)
+    units = [unit_of_value(claim.value, claim.text) for values in head.seed_claims.values() for claim in values[:1]]
+    yield _deviation_row(parts, summary, source, max(units, default=0.0))
 
 
 def _claimed_means(parts: Parts) -> tuple[Quantity, ...]:
@@ -262,14 +263,16 @@ def _claimed_means(parts: Parts) -> tuple[Quantity, ...]:
     return claims(data.mean_bpb if data else None, *table)
 
 
-def _deviation_row(parts: Parts, summary: Summary, source: str) -> Claim:
+def _deviation_row(parts: Parts, summary: Summary, source: str, digits: float) -> Claim:
+    """`digits`: unit of the coarsest per-seed value as stated; a deviation computed from rounded values inherits it."""
     data = parts.main
     told = claims(data.std_bpb if data else None, *(parts.readme.values.get("std", [])[:1] if parts.readme else []))
     sample, population = summary.sd_sample or 0.0, summary.sd_population
+    slack = digits / 2 * math.sqrt(summary.n / (summary.n - 1))
     how = f"sample (n-1) {sample:.6f}, population (n) {population:.6f}, {summary.n} values ({source})"
     fits = {
-        "sample": [claim for claim in told if says(claim, sample)],
-        "population": [claim for claim in told if says(claim, population)],
+        "sample": [claim for claim in told if says(claim, Interval.exact(sample).widened(slack))],
+        "population": [claim for claim in told if says(claim, Interval.exact(population).widened(slack))],
     }
     wrong = [claim for claim in told if claim not in fits["sample"] and claim not in fits["population"]]
     note = ""

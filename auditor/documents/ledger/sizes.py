@@ -140,9 +140,19 @@ def _fits_other_lines(run: LogRun, total: SizeLine) -> bool:
     return any(model + code == total.size for model in models for code in codes)
 
 
+def size_says(claim: Quantity, size: float) -> bool:
+    """Whether a stated size can be this one: to the byte, or for a round number (15900000) to its last digit that is
+    not zero, at best a tenth of a megabyte."""
+    digits = f"{claim.value:.0f}"
+    zeros = len(digits) - len(digits.rstrip("0"))
+    if zeros >= 3:
+        return abs(claim.value - size) <= min(10.0**zeros, 1e5)
+    return says(claim, size)
+
+
 def _mismatch(claim: Quantity, run: LogRun, total: Quantity | None) -> str:
     """Why a stated size is not the run's total, "" when it is."""
-    if total is None or says(claim, total.value):
+    if total is None or size_says(claim, total.value):
         return ""
     told = f"{place(claim)} says {number(claim.value)} bytes"
     for kind, meaning in (
@@ -151,11 +161,11 @@ def _mismatch(claim: Quantity, run: LogRun, total: Quantity | None) -> str:
         ("model raw", "the uncompressed model"),
     ):
         line = _last(run, kind)
-        if line is not None and says(claim, float(line.size)):
+        if line is not None and size_says(claim, float(line.size)):
             return f"{told}: that is {meaning}; the total is {number(total.value)} ({place(total)})"
     others = {line.size: line for line in run.sizes if line.kind == "total"}
     for size, line in others.items():
-        if says(claim, float(size)):
+        if size_says(claim, float(size)):
             return "" if len(others) > 1 else f"{told}, line {line.line}"
     difference = claim.value - total.value
     return f"{told}, the log {number(total.value)} ({place(total)}): {difference:+,.0f}"
@@ -206,17 +216,24 @@ def _submission_row(
     every = [item.value for item in totals.values()]
     notes, conflict = [], False
     for claim in told:
-        if says(claim, largest.value):
+        if size_says(claim, largest.value):
             continue
-        fits = [item for item in totals.values() if says(claim, item.value)]
+        fits = [item for item in totals.values() if size_says(claim, item.value)]
         if fits:
             notes.append(
                 f"{place(claim)} states {number(claim.value)}, one run of {len(every)}; the largest is "
                 f"{number(largest.value)} ({place(largest)})"
             )
-        elif says(claim, sum(every) / len(every)):
+        elif size_says(claim, sum(every) / len(every)):
             notes.append(f"{place(claim)} states the mean of {len(every)} runs; the largest is {number(largest.value)}")
         else:
+            others = [run for run in parts.runs if (t := _run_total(run)) is not None and size_says(claim, t.value)]
+            if others:
+                name = others[0].path.rsplit("/", 1)[-1]
+                notes.append(
+                    f"{place(claim)} states the total of {name}; the largest reported is {number(largest.value)}"
+                )
+                continue
             reasons = [_mismatch(claim, run, totals.get(seed_of(run) or run.path)) for run in runs]
             best = min(filter(None, reasons), key=lambda text: "that is" not in text, default="")
             if best:
@@ -257,7 +274,7 @@ def _without_log(parts: Parts, told: tuple[Quantity, ...]) -> Claim:
     """No log has a total: what is stated, and whether a file of that size is in the folder."""
     problem = _sum_problem(parts)
     files = [(path, size) for path in parts.submission.artifacts if (size := _size(parts, path))]
-    match = next(((p, s) for p, s in files for claim in told if says(claim, float(s))), None)
+    match = next(((p, s) for p, s in files for claim in told if size_says(claim, float(s))), None)
     notes = [problem] if problem else []
     if match:
         notes.append(f"the stated total is the size of {match[0].rsplit('/', 1)[-1]} alone, without code")
@@ -341,7 +358,7 @@ def _part_rows(parts: Parts, runs: list[LogRun]) -> Iterator[Claim]:
     if data is not None and data.model_bytes is not None:
         lines = [_quantity(run, line) for run, line in models.values()]
         every = [_quantity(run, line) for run in parts.runs for line in run.sizes if line.kind == "model"]
-        fits = not lines or any(says(data.model_bytes, item.value) for item in every)
+        fits = not lines or any(size_says(data.model_bytes, item.value) for item in every)
         near = min(lines, key=lambda item: abs(item.value - data.model_bytes.value), default=None)
         note = ""
         if not fits and near is not None:
@@ -377,11 +394,11 @@ def _code_row(parts: Parts, runs: list[LogRun]) -> Iterator[Claim]:
         )
     possible = [*sizes, *(int(item.value) for item in packed), *([shipped] if shipped else [])]
     for claim in told:
-        if possible and not any(says(claim, float(size)) for size in possible):
+        if possible and not any(size_says(claim, float(size)) for size in possible):
             problems.append(
                 f"{place(claim)} says {number(claim.value)}; logged and shipped are {listing(map(number, possible))}"
             )
-        elif shipped and not says(claim, float(shipped)) and sizes == [int(claim.value)] and problems:
+        elif shipped and not size_says(claim, float(shipped)) and sizes == [int(claim.value)] and problems:
             problems[-1] += f"; {place(claim)} repeats the logged number"
     if told or logged_code or packed:
         yield row(
