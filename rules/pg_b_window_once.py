@@ -10,6 +10,7 @@ from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.example_program import EVALUATION, edited, program
 from rules.examples import variant
+from rules.order import counted_once
 from rules.testimony import ORDER_WITNESSES, from_timelines
 
 # Windows overlap by half and every position of every window is counted.
@@ -26,7 +27,7 @@ OVERLAPPING = edited(
 
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
-    return from_timelines(case, "whether every target enters the sum exactly once")
+    return from_timelines(case, "whether every target enters the sum exactly once", counted_once)
 
 
 RULE = Rule(

@@ -10,6 +10,7 @@ from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.example_program import program
 from rules.examples import variant
+from rules.order import score_before_update
 from rules.testimony import ORDER_WITNESSES, from_timelines
 
 # Every document of a batch trains one shared adapter, which then scores all of them.
@@ -62,7 +63,7 @@ def evaluate(model, val_tokens, tables, rank, world_size, device):
 
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
-    return from_timelines(case, "whether every rank adapts only on tokens that are already scored")
+    return from_timelines(case, "whether every rank adapts only on tokens that are already scored", score_before_update)
 
 
 RULE = Rule(

@@ -10,6 +10,7 @@ from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.example_program import program
 from rules.examples import variant
+from rules.order import score_before_update
 from rules.testimony import ORDER_WITNESSES, from_timelines
 
 SCORED_ONCE = '''
@@ -62,7 +63,7 @@ def evaluate(model, val_tokens, tables, rank, world_size, device):
 
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
-    return from_timelines(case, "whether a later epoch over a chunk contributes to its score")
+    return from_timelines(case, "whether a later epoch over a chunk contributes to its score", score_before_update)
 
 
 RULE = Rule(

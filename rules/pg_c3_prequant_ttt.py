@@ -10,6 +10,7 @@ from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.example_program import program
 from rules.examples import variant
+from rules.order import untouched_before_export
 from rules.testimony import ORDER_WITNESSES, from_timelines
 
 FINE_TUNE = """
@@ -27,7 +28,9 @@ BEFORE_EXPORT = "    fine_tune(model, val_tokens, 6, device)"
 
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
-    return from_timelines(case, "whether validation tokens train the model before the artifact is written")
+    return from_timelines(
+        case, "whether validation tokens train the model before the artifact is written", untouched_before_export
+    )
 
 
 RULE = Rule(

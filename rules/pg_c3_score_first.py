@@ -10,6 +10,7 @@ from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.example_program import SCORE, program
 from rules.examples import variant
+from rules.order import score_before_update
 from rules.testimony import ORDER_WITNESSES, from_timelines
 
 SCORE_FIRST = '''
@@ -51,7 +52,9 @@ ADAPT_THEN_SCORE = "    adapt(scored, val_tokens, device)\n" + SCORE.strip("\n")
 
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
-    return from_timelines(case, "which validation tokens had changed the model before they were scored")
+    return from_timelines(
+        case, "which validation tokens had changed the model before they were scored", score_before_update
+    )
 
 
 RULE = Rule(

@@ -10,6 +10,7 @@ from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.example_program import SCORE, program
 from rules.examples import variant
+from rules.order import counted_once
 from rules.testimony import ORDER_WITNESSES, from_timelines
 
 ADAPTIVE = '''
@@ -49,7 +50,7 @@ BETTER_OF_TWO = """
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
     return from_timelines(
-        case, "how often each token enters the reported sum, and whether a pass was chosen by its outcome"
+        case, "how often each token enters the reported sum, and whether a pass was chosen by its outcome", counted_once
     )
 
 
