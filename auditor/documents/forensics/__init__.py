@@ -10,6 +10,7 @@ to be the case (an earlier revision, several runs in one file); "notable" is wor
 
 from __future__ import annotations
 
+from auditor.case import Case
 from auditor.documents.forensics.context import build_context, view
 from auditor.documents.forensics.numbers import arithmetic, initial_loss
 from auditor.documents.forensics.provenance import provenance, sharpen
@@ -18,7 +19,7 @@ from auditor.documents.model import ForensicFact, TrainLog
 from auditor.submission import Submission
 from auditor.unpack import Program
 
-__all__ = ["forensics"]
+__all__ = ["examine", "forensics"]
 
 _ORDER = {"contradiction": 0, "suspicious": 1, "notable": 2}
 
@@ -51,3 +52,8 @@ def forensics(
         facts += schedule(context, seen)
     facts += copied_logs(submission, logs, corpus_index)
     return sorted(sharpen(facts), key=lambda item: _ORDER.get(item.strength, 3))
+
+
+def examine(case: Case) -> list[ForensicFact]:
+    """`forensics` for a case whose documents have been read; a clone's log index is used when the case has one."""
+    return forensics(case.submission, case.program, case.logs, case.facts.get("log_index"))
