@@ -148,14 +148,25 @@ def _title_claims(parts: Parts) -> list[Quantity]:
 
 
 def seed_claims(parts: Parts) -> dict[str, tuple[Quantity, ...]]:
-    """Seed -> every place that states its BPB (submission.json files, then the README's tables)."""
+    """Seed -> every place that states its BPB (submission.json, then the README's tables).
+
+    README tables count only when one of their keys is a seed that submission.json or a log names (or nothing names
+    any): a table by training step or by depth looks the same.
+    """
     found: dict[str, list[Quantity]] = defaultdict(list)
-    tables = [data.seeds for data in parts.metadata[:1]] + ([parts.readme.seeds] if parts.readme else [])
-    for table in tables:
+    for table in _seed_tables(parts):
         for seed, values in table.items():
             if "val_bpb" in values and values["val_bpb"].value > 0:
                 found[seed_key(seed)].append(values["val_bpb"])
     return {seed: claims(*values) for seed, values in found.items()}
+
+
+def _seed_tables(parts: Parts) -> list[dict[str, dict[str, Quantity]]]:
+    stated = parts.main.seeds if parts.main else {}
+    shown = parts.readme.seeds if parts.readme else {}
+    known = {seed_key(name) for name in stated} | {seed for run in parts.runs if (seed := seed_of(run))}
+    keys = {seed_key(name) for name in shown}
+    return [stated, shown] if not known or keys & known else [stated]
 
 
 Finished = list[tuple[LogRun, list[Scored]]]

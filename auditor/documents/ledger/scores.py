@@ -22,6 +22,7 @@ from auditor.documents.ledger.common import (
     says,
     scope_of,
     seed_key,
+    seed_of,
     written,
 )
 from auditor.documents.ledger.headline import FLOAT, Headline, Scored, evaluations, validation_lines, with_loss
@@ -197,15 +198,9 @@ def _seed_rows(parts: Parts, head: Headline) -> Iterator[Claim]:
                 note=f"no log of seed {seed} with a result",
             )
             continue
-        wrong = [claim for claim in stated_values if not says(claim, item.bpb)]
-        note = ""
+        wrong, note = _wrong_seed_claims(parts, item, stated_values)
         if wrong:
-            near = [other for other in evaluations(item.run) if says(wrong[0], other.bpb)]
-            note = (
-                f"{place(wrong[0])} says {bpb_text(wrong[0].value)} BPB, the log {bpb_text(item.value)} "
-                f"(`{item.label}`, {item.where})"
-            )
-            note += f"; the claim equals `{near[-1].label}` at {near[-1].where}" if near else ""
+            note = _other_value(item, wrong[0])
         elif item.kind == FLOAT and stated_values:
             note = _float_or_fine(head, item)[1]
         conflict = bool(wrong) or (item.kind == FLOAT and bool(stated_values) and "before quantisation" in note)
@@ -221,6 +216,35 @@ def _seed_rows(parts: Parts, head: Headline) -> Iterator[Claim]:
             status=status,
             note=note,
         )
+
+
+def _wrong_seed_claims(parts: Parts, item: Scored, stated_values: tuple[Quantity, ...]) -> tuple[list[Quantity], str]:
+    """Claims of a seed that none of its runs has in that evaluation, and what to say of those that another run has."""
+    wrong, notes = [], []
+    for claim in stated_values:
+        if says(claim, item.bpb):
+            continue
+        again = [
+            other
+            for run in parts.runs
+            if run is not item.run and seed_of(run) == seed_of(item.run)
+            for other in evaluations(run)
+            if other.label == item.label and says(claim, other.bpb)
+        ]
+        if again:
+            notes.append(f"{place(claim)} states another run of the seed ({again[0].where})")
+        else:
+            wrong.append(claim)
+    return wrong, listing(notes)
+
+
+def _other_value(item: Scored, claim: Quantity) -> str:
+    near = [other for other in evaluations(item.run) if says(claim, other.bpb)]
+    note = (
+        f"{place(claim)} says {bpb_text(claim.value)} BPB, the log {bpb_text(item.value)} "
+        f"(`{item.label}`, {item.where})"
+    )
+    return note + (f"; the claim equals `{near[-1].label}` at {near[-1].where}" if near else "")
 
 
 def seed_values(head: Headline) -> list[float]:
@@ -330,7 +354,7 @@ def _loss_row(scope: str, claim: Quantity, lines: list[Scored]) -> Claim:
     note = ""
     if not fits:
         item = pairs[0][0]
-        stated_bpb = any(says(claim, other.bpb) for other in lines)
+        stated_bpb = any(says(claim, o.bpb) for o in lines) or says(claim, mean_interval(o.bpb for o in lines))
         note = (
             f"{place(claim)} says {claim.value:.6f} nats per token, the line of the BPB says "
             f"{mean.middle:.6f} (`{item.label}`, {item.where}"

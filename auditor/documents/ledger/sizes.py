@@ -423,6 +423,9 @@ def _known_variant(parts: Parts, sizes: list[int], packed: list[Quantity]) -> bo
     if main is not None:
         lines = main.text.count("\n")
         layers |= {len(main.text.encode()) + lines, len(main.data) - lines, len(main.text)}
+        # Editors and web forms add or drop the final newline.
+        stripped = len(main.data.rstrip())
+        layers |= {stripped, stripped + 1}
     layers |= {int(item.value) for item in packed if parts.program.packed}
     helpers = sum(size for path in parts.local_files if (size := _size(parts, path)))
     layers.add(parts.program.counted_bytes + helpers)

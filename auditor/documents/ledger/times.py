@@ -34,19 +34,22 @@ def time_rows(parts: Parts, head: Headline) -> Iterator[Claim]:
     told_train, told_eval = _claimed(parts, "train_seconds"), _claimed(parts, "eval_seconds")
     clocks: dict[str, Interval] = {}
     passes: dict[str, Interval] = {}
+    reported = {id(item.run) for item in head.reported.values()}
     for run in parts.runs:
         seed = seed_of(run)
         clock = train_clock(run)
+        # A seed's claims are about its reported run; a second run of the seed (an ablation, a re-run) makes none.
+        own = bool(seed) and (id(run) in reported or not reported)
         if clock is not None:
-            clocks[seed or run.path] = clock[1]
-            yield _train_row(run, clock, told_train.get(seed, ()) if seed else ())
+            clocks[run.path + seed] = clock[1]
+            yield _train_row(run, clock, told_train.get(seed, ()) if own else ())
             yield from _step_rows(run, clock)
             yield from _after_clock_rows(run, clock)
         item = next((scored for scored in head.reported.values() if scored.run is run), None)
         timed = headline_pass(run, item)
         if timed is not None:
-            passes[seed or run.path] = timed[1]
-            yield _eval_row(run, timed, told_eval.get(seed, ()) if seed else ())
+            passes[run.path + seed] = timed[1]
+            yield _eval_row(run, timed, told_eval.get(seed, ()) if own else ())
         yield from _all_passes_row(run)
     yield from _submission_row("train seconds", told_train.get("", ()), clocks, "training clock of the logs")
     yield from _submission_row("eval seconds", told_eval.get("", ()), passes, "evaluation passes of the logs")
