@@ -72,7 +72,7 @@ class Denominator:
 
     Attributes:
         kind: "full validation set", "launch snapshot", "double leading space", "transformed bytes",
-            "byte fallback", "10,000 documents", "wrong split", "partial", "not the canonical bytes",
+            "byte fallback", "10,000 documents", "wrong split", "partial", "fewer bytes", "not the canonical bytes",
             "right ratio, coverage unknown", "unknown".
         accepted: True, False, or None when the line cannot tell.
         tokenizer: name of the tokenizer whose counts fit, "" when none does.
@@ -228,15 +228,31 @@ def _from_tokens(tokens: int, size: Interval, ratio: Interval, vocabulary: int |
             share = tokens / by_ratio.tokens
             reason = f"{share:.1%} of the {by_ratio.tokens:,} targets of {by_ratio.name}, whose ratio fits"
             return answer("partial", False, reason, by_ratio.name)
+    return answer(*_unexplained(size, known), name)
+
+
+#: Share of the canonical bytes from which on a smaller count can still be the whole validation set (other
+#: normalisation, averaging over batches) rather than a part of it.
+_NEARLY_ALL = 0.98
+
+
+def _unexplained(size: Interval, known: Tokenizer | None) -> tuple[str, bool | None, str]:
+    """(kind, accepted, reason) of a byte count that fits neither the validation set nor a known mistake."""
     accepted = accepted_bytes()
-    where = "less" if size.high < accepted.low else "more"
     factor = size.middle / (known.bytes if known else _data()["canonical_bytes"])
+    span = f"({accepted.low / 1e6:.2f}-{accepted.high / 1e6:.2f} million)"
+    if known is None and factor < _NEARLY_ALL:
+        return "partial", False, f"{factor:.2%} of the bytes of the validation set"
+    if _NEARLY_ALL <= factor < 1:
+        reason = (
+            f"{1 - factor:.2%} less than any full count {span}; fewer bytes raise a BPB, so nothing is gained by it"
+        )
+        return "fewer bytes", None, reason
     reason = (
-        f"{factor:.4f} times the validation set; {where} than any full count "
-        f"({accepted.low / 1e6:.2f}-{accepted.high / 1e6:.2f} million), so the loss and the BPB of this line "
-        "do not belong together or the bytes are not those of the original text"
+        f"{factor:.4f} times the validation set; {'more' if factor > 1 else 'less'} than any full count {span}, so the "
+        "loss and the BPB of this line do not belong together or the bytes are not those of the original text"
     )
-    return answer("not the canonical bytes", False, reason, name)
+    return "not the canonical bytes", False, reason
 
 
 def _from_ratio(ratio: Interval, vocabulary: int | None) -> Denominator:

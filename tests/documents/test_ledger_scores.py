@@ -194,3 +194,30 @@ def test_readme_title_with_another_score_is_a_row_of_its_own() -> None:
 def test_no_log_at_all() -> None:
     row = rows(ledger(runs=[]), "val_bpb", "submission")[0]
     assert (row.status, row.note) == ("no evidence", "there is no log")
+
+
+def test_readme_values_that_nothing_shows_are_listed() -> None:
+    values = [quantity(v, str(v), path="README.md", line=n) for n, v in enumerate((1.1540, 1.1379, 1.1194, 1.1191), 5)]
+    row = rows(ledger(readme=Readme("README.md", values={"val_bpb": values})), "BPB values of the README")[0]
+    # 1.1379 is a log line, 1.1194 a leaderboard row, 1.1191 the mean of the seeds.
+    assert [claim.value for claim in row.claimed] == [1.1540]
+    assert (row.status, "1.1540 (line 5)" in row.note) == ("no evidence", True)
+
+
+def test_table_by_training_step_is_not_a_table_of_seeds() -> None:
+    curve = {
+        str(steps): {"val_bpb": quantity(1.4 - steps / 1e5, path="README.md", line=steps)} for steps in (500, 1000)
+    }
+    claims = ledger(readme=Readme("README.md", seeds=curve))
+    assert {row.scope for row in rows(claims, "val_bpb")} == {"submission", "seed 42", "seed 314", "seed 2025"}
+
+
+def test_rerun_of_a_seed_is_told_apart() -> None:
+    """The README shows a re-run, submission.json the original: both are logged, neither is a contradiction."""
+    again = run(42, bpb=1.11850001)
+    again.path = again.path.replace("seed42", "seed42_rerun")
+    shown = {"42": {"val_bpb": quantity(1.11850001, path="README.md", line=44)}}
+    claims = ledger(runs=[*(run(seed) for seed in SEEDS), again], readme=Readme("README.md", seeds=shown))
+    row = rows(claims, "val_bpb", "seed 42")[0]
+    assert (row.status, row.computed) == ("agrees", SEEDS[42])
+    assert "states another run of the seed" in row.note

@@ -102,9 +102,12 @@ def test_four_digits_still_tell_the_full_set_from_a_double_space(loss: float) ->
         (29_491_200, round(29_491_200 / 0.41052080342), "partial", False, "sp1024"),
         (40_540_160, 141_000_000, "not the canonical bytes", False, "sp8192"),
         (51_000_000, 151_080_500, "full validation set", True, ""),
+        (50_905_088, 150_746_026, "fewer bytes", None, ""),
+        (261_120, 849_823, "partial", False, ""),
+        (62_021_632, 158_000_000, "not the canonical bytes", False, "sp1024"),
     ],
 )
-def test_denominators_by_target_count(tokens: int, size: int, kind: str, accepted: bool, tokenizer: str) -> None:
+def test_denominators_by_target_count(tokens: int, size: int, kind: str, accepted: bool | None, tokenizer: str) -> None:
     answer = diagnose(*pair(1.9, tokens, size, 8), tokens=tokens)
     assert (answer.kind, answer.accepted, answer.tokenizer) == (kind, accepted, tokenizer)
     assert answer.bytes is not None and size in answer.bytes

@@ -5,10 +5,10 @@ and how, and whether they agree. A conflict's note is one sentence with the numb
 from the digits that were printed, nowhere else (`auditor.documents.interval`).
 
 Subjects: "val_bpb", "mean val_bpb", "standard deviation", "val_loss", "loss and BPB", "scored bytes",
-"loss/BPB quotient", "p-value", "artifact bytes" (and ", script as shipped", ", script packed", ", with local files"),
-"model bytes", "code bytes", "size unit", "artifact file", "train seconds", "train seconds with calibration",
-"eval seconds", "eval seconds, all passes", "seeds", "configuration across seeds", "steps", "parameters",
-"vocabulary", "hardware", and the names of other settings.
+"loss/BPB quotient", "BPB values of the README", "p-value", "artifact bytes" (and ", script as shipped",
+", script packed", ", with local files"), "model bytes", "code bytes", "size unit", "artifact file", "train seconds",
+"train seconds with calibration", "eval seconds", "eval seconds, all passes", "seeds", "configuration across seeds",
+"steps", "parameters", "vocabulary", "hardware", and the names of other settings.
 """
 
 from __future__ import annotations

@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Iterator
 
-from auditor.documents.interval import Interval, mean_interval, unit_of_value
+from auditor.documents.interval import Interval, mean_interval, stated, unit_of_value
 from auditor.documents.ledger.common import (
     AGREES,
     CONFLICTS,
@@ -27,7 +27,8 @@ from auditor.documents.ledger.common import (
 )
 from auditor.documents.ledger.headline import FLOAT, Headline, Scored, evaluations, validation_lines, with_loss
 from auditor.documents.metric import Denominator, diagnose, diagnose_line, odd_quotients, pair_of
-from auditor.documents.model import Claim, LogRun, Quantity
+from auditor.documents.model import Claim, LogRun, ProgressLine, Quantity
+from auditor.documents.records import records
 from auditor.documents.statistics import TYPICAL_SD, Summary, summarize
 
 
@@ -39,6 +40,7 @@ def score_rows(parts: Parts, head: Headline) -> Iterator[Claim]:
     yield from _loss_rows(parts, head)
     for run in parts.runs:
         yield from _denominator_rows(run, head)
+    yield from _readme_values(parts, head)
 
 
 def evidence_of(item: Scored) -> Quantity:
@@ -402,6 +404,37 @@ def _pair_row(scope: str, loss: Quantity, bpb: Quantity, parts: Parts) -> Iterat
             status=CONFLICTS,
             note=note,
         )
+
+
+def _readme_values(parts: Parts, head: Headline) -> Iterator[Claim]:
+    """BPB values of the README that no log line, no claimed seed and no leaderboard row has: ablations, baselines of
+    others, or results that nobody can check."""
+    if parts.readme is None or not head.reported:
+        return
+    known = [item.bpb for run in parts.runs for item in (*evaluations(run), *validation_lines(run))]
+    known += [bpb for run in parts.runs for line in run.progress if (bpb := _progress_bpb(line))]
+    known += [written(claim) for values in head.seed_claims.values() for claim in values]
+    known += [written(claim) for claim in head.claimed]
+    known.append(Interval.exact(head.mean or 0.0))
+    known += [Interval.exact(value) for row in records() for value in (row.score, *row.seeds.values())]
+    unknown = {}
+    for value in parts.readme.values.get("val_bpb", []):
+        if 0.5 < value.value < 5 and not any(says(value, other) for other in known):
+            unknown.setdefault(round(value.value, 5), value)
+    if unknown:
+        shown = listing((f"{bpb_text(v.value)} (line {v.source.line})" for v in unknown.values()), 6)
+        yield row(
+            "BPB values of the README",
+            "submission",
+            claimed=tuple(unknown.values()),
+            unit="BPB",
+            status=NO_EVIDENCE,
+            note=f"in no log and on no leaderboard: {shown}",
+        )
+
+
+def _progress_bpb(line: ProgressLine) -> Interval | None:
+    return None if line.bpb is None else stated(line.bpb)
 
 
 def _denominator_rows(run: LogRun, head: Headline) -> Iterator[Claim]:
