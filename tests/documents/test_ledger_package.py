@@ -20,8 +20,9 @@ from ledger_parts import (
     run,
 )
 
-from auditor.documents.ledger.setup import gpu_count, gpu_of
-from auditor.documents.ledger.sizes import mib_as_mb, packed_size
+from auditor.documents.ledger.parts_of_size import mib_as_mb
+from auditor.documents.ledger.settings import gpu_count, gpu_of
+from auditor.documents.ledger.sizes import packed_size
 from auditor.documents.model import EvalResult, Readme, SizeLine
 
 TOTAL = {seed: size + len(SCRIPT) for seed, size in MODEL_BYTES.items()}

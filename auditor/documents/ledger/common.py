@@ -7,7 +7,7 @@ from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
 
 from auditor.documents.interval import Interval, rounded, stated
-from auditor.documents.model import Claim, LogRun, Metadata, Quantity, Readme, Source, TrainLog
+from auditor.documents.model import Claim, LogRun, Metadata, Quantity, Readme, SizeLine, Source, TrainLog
 from auditor.submission import Submission
 from auditor.unpack import Program
 
@@ -164,3 +164,29 @@ def row(
     if status is None:
         status = NOT_CLAIMED if not told else NO_EVIDENCE if not seen and computed is None else AGREES
     return Claim(subject, scope, told, seen, computed, how, unit, status, note)
+
+
+def last_size(run: LogRun, kind: str) -> SizeLine | None:
+    """Last size line of a kind: a log that prints several artifacts ends with the one that counts."""
+    return next((line for line in reversed(run.sizes) if line.kind == kind), None)
+
+
+def size_quantity(run: LogRun, line: SizeLine) -> Quantity:
+    """A size line as evidence."""
+    return at_line(run, line.line, float(line.size), line.text)
+
+
+def size_says(claim: Quantity, size: float) -> bool:
+    """Whether a stated size can be this one: to the byte, or for a round number (15900000) to its last digit that is
+    not zero, at best a tenth of a megabyte."""
+    digits = f"{claim.value:.0f}"
+    zeros = len(digits) - len(digits.rstrip("0"))
+    if zeros >= 3:
+        return abs(claim.value - size) <= min(10.0**zeros, 1e5)
+    return says(claim, size)
+
+
+def file_size(parts: Parts, path: str) -> int | None:
+    """Bytes of a file of the submission, None when it is unknown."""
+    entry = parts.submission.files.get(path)
+    return entry.size if entry else None

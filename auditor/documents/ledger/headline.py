@@ -11,7 +11,7 @@ from collections import defaultdict
 from dataclasses import dataclass
 
 from auditor.documents.interval import Interval, mean_interval
-from auditor.documents.ledger.common import Parts, claims, says, seed_key, seed_of
+from auditor.documents.ledger.common import Parts, at_line, claims, says, seed_key, seed_of
 from auditor.documents.metric import bpb_interval
 from auditor.documents.model import EvalResult, LogRun, Quantity, StepLine
 
@@ -94,6 +94,11 @@ def evaluations(run: LogRun) -> list[Scored]:
         twin = old is not None and old.bpb.overlaps(value) and old.bpb.width < value.width
         found[label] = old if twin and old else new
     return list(found.values())
+
+
+def evidence_of(item: Scored) -> Quantity:
+    """The log line of an evaluation as evidence."""
+    return at_line(item.run, item.line, item.value, item.result.text)
 
 
 def with_loss(item: Scored) -> EvalResult | StepLine:

@@ -2,7 +2,6 @@
 
 from __future__ import annotations
 
-import math
 import re
 from collections import defaultdict
 from collections.abc import Iterator
@@ -25,33 +24,21 @@ from auditor.documents.ledger.common import (
     seed_of,
 )
 from auditor.documents.ledger.headline import Headline, evaluations
-from auditor.documents.metric import quotient_hull, tokenizer_for, vocabulary_of
+from auditor.documents.ledger.settings import (
+    hardware_row,
+    number_or_text,
+    parameters_row,
+    setting_rows,
+    settings_claims,
+    vocabulary_row,
+)
 from auditor.documents.model import Claim, LogRun, Quantity, Source
 
-#: Setting names that mean the same, by the name the ledger uses.
-ALIASES = {
-    "vocab_size": ("vocab_size", "vocab", "vocabulary", "vocabulary_size"),
-    "num_layers": ("num_layers", "n_layers", "layers", "n_layer", "physical_layers"),
-    "model_dim": ("model_dim", "d_model", "dim", "n_embd", "hidden_dim", "embed_dim", "embedding_dim"),
-    "num_heads": ("num_heads", "n_heads", "heads", "n_head", "attention_heads"),
-    "num_kv_heads": ("num_kv_heads", "n_kv_heads", "kv_heads", "n_kv_head"),
-    "train_seq_len": ("train_seq_len", "seq_len", "sequence_length", "train_seq_length"),
-    "iterations": ("iterations",),
-    "warmdown_iters": ("warmdown_iters", "warmdown_steps", "warmdown"),
-    "tie_embeddings": ("tie_embeddings", "tied_embeddings"),
-}
 #: Settings that may differ between runs of one configuration.
 _PER_RUN = re.compile(
     r"seed|run_?id|path|file|dir|time|rank|local|port|host|log|name|device|date|node|pid|out|url|wandb|data|checkpoint",
     re.IGNORECASE,
 )
-_GPU = re.compile(
-    r"(?:(?<![A-Za-z0-9])|(?<=\d[x×]))(GH200|GB200|B200|B300|H200|H100|H800|H20|A100|A800|A6000|A5000|A40|A10G|A10"
-    r"|L40S|L40|L4|V100|T4|P100|MI300X|MI250X?|RTX ?(?:PRO )?\d{4}|[2345]0[6789]0|GB10|TPU"
-    r"|M[1-4](?: (?:Max|Pro|Ultra))?)(?![A-Za-z0-9])",
-    re.IGNORECASE,
-)
-_COUNT = re.compile(r"(\d{1,3})\s*[x×]\s*(?:NVIDIA\s*)?", re.IGNORECASE)
 
 
 def setup_rows(parts: Parts, head: Headline) -> Iterator[Claim]:
@@ -59,10 +46,10 @@ def setup_rows(parts: Parts, head: Headline) -> Iterator[Claim]:
     yield from _seeds_row(parts, head)
     yield from _configuration_row(parts, head)
     yield from _steps_rows(parts, head)
-    yield from _parameters_row(parts)
-    yield from _vocabulary_row(parts)
-    yield from _setting_rows(parts)
-    yield from _hardware_row(parts, head)
+    yield from parameters_row(parts)
+    yield from vocabulary_row(parts)
+    yield from setting_rows(parts)
+    yield from hardware_row(parts, head)
 
 
 def _seeds_row(parts: Parts, head: Headline) -> Iterator[Claim]:
@@ -147,7 +134,7 @@ def _configuration_row(parts: Parts, head: Headline) -> Iterator[Claim]:
         if _PER_RUN.search(name):
             continue
         values = {run.settings[name].strip() for run in runs if name in run.settings}
-        if len({_number_or_text(value) for value in values}) > 1:
+        if len({number_or_text(value) for value in values}) > 1:
             differ.append(f"{name} {listing(sorted(values))}")
     lacking = _one_sided(runs)
     note = f"runs differ in {listing(differ, 6)}" if differ else ""
@@ -178,13 +165,6 @@ def _one_sided(runs: list[LogRun]) -> str:
     if not extra:
         return ""
     return "; ".join(f"only {scope} prints {listing(names)}" for scope, names in list(extra.items())[:3])
-
-
-def _number_or_text(text: str) -> float | str:
-    try:
-        return float(text)
-    except ValueError:
-        return text
 
 
 def last_step(run: LogRun) -> Quantity | None:
@@ -221,7 +201,7 @@ def _steps_rows(parts: Parts, head: Headline) -> Iterator[Claim]:
             status=CONFLICTS if wrong else AGREES,
             note=note,
         )
-    whole = _settings_claims(parts, ("step_stop", "steps", "training_steps", "num_steps", "train_steps"))
+    whole = settings_claims(parts, ("step_stop", "steps", "training_steps", "num_steps", "train_steps"))
     if whole and reported:
         yield _whole_steps(whole, list(reported.values()))
 
@@ -244,212 +224,3 @@ def _whole_steps(whole: list[Quantity], steps: list[Quantity]) -> Claim:
         status=CONFLICTS if wrong else AGREES,
         note=note,
     )
-
-
-def _settings_claims(parts: Parts, names: tuple[str, ...]) -> list[Quantity]:
-    """Numeric settings of submission.json under any of the names (whole key or its last part)."""
-    data = parts.main
-    if data is None:
-        return []
-    found = []
-    for key, value in data.settings.items():
-        if re.split(r"[./]", key)[-1].lower() in names:
-            quantity = _as_quantity(value, data.path, key)
-            if quantity is not None:
-                found.append(quantity)
-    return found
-
-
-def _as_quantity(value: Quantity | str, path: str, key: str) -> Quantity | None:
-    if isinstance(value, Quantity):
-        return value
-    match = re.fullmatch(r"\s*~?([\d,_]+(?:\.\d+)?)([KMB]?)\s*", str(value))
-    if not match:
-        return None
-    factor = {"": 1.0, "K": 1e3, "M": 1e6, "B": 1e9}[match.group(2)]
-    return Quantity(float(re.sub("[,_]", "", match.group(1))) * factor, Source(path, key=key), str(value))
-
-
-def _parameters_row(parts: Parts) -> Iterator[Claim]:
-    told = _settings_claims(parts, ("model_params", "params", "num_params", "parameters", "n_params", "total_params"))
-    logged = [run.params for run in parts.runs if run.params]
-    if not told:
-        return
-    wrong = [c for c in told if logged and not any(says(c, item.value) for item in logged)]
-    note = ""
-    if wrong:
-        note = contrast(wrong[0], logged[0], "parameters")
-    yield row(
-        "parameters",
-        "submission",
-        claimed=told,
-        evidence=logged[:3],
-        computed=logged[0].value if logged else None,
-        how="as logged",
-        unit="parameters",
-        status=CONFLICTS if wrong else None if logged else NO_EVIDENCE,
-        note=note,
-    )
-
-
-def _vocabulary_row(parts: Parts) -> Iterator[Claim]:
-    """Claimed vocabulary against the settings, the counts of the validation set and the first loss (ln V)."""
-    told = _settings_claims(parts, ALIASES["vocab_size"])
-    found: list[tuple[int, str, Quantity]] = []
-    for run in parts.runs:
-        found += vocabulary_evidence(run)
-    if not told and not found:
-        return
-    sizes = {size for size, _, _ in found}
-    wrong = [claim for claim in told if sizes and int(claim.value) not in sizes]
-    note = ""
-    if wrong:
-        reasons = {reason: size for size, reason, _ in found}
-        note = f"{place(wrong[0])} says {number(wrong[0].value)}; " + listing(reasons)
-        first = next((step for run in parts.runs for step in run.steps if step.step == 0 and step.val_loss), None)
-        if first is not None and first.val_loss:
-            start = f"a vocabulary of {number(wrong[0].value)} starts near {math.log(wrong[0].value):.4f}"
-            note += f"; the loss before training is {first.val_loss:.4f}, {start}"
-    yield row(
-        "vocabulary",
-        "submission",
-        claimed=told,
-        evidence=[item for _, _, item in found[:4]],
-        computed=float(found[0][0]) if found else None,
-        how=found[0][1] if found else "",
-        unit="tokens",
-        status=CONFLICTS if wrong else None,
-        note=note,
-    )
-
-
-def vocabulary_evidence(run: LogRun) -> list[tuple[int, str, Quantity]]:
-    """(vocabulary size, why, place) from the settings, the target count, the tokens per byte of a run."""
-    found = []
-    size = vocabulary_of(run)
-    if size is not None:
-        line = next((run.setting_lines[n] for n in run.setting_lines if n.lower() == "vocab_size"), run.first_line)
-        found.append((size, f"the log's settings say {size}", at_line(run, line, float(size))))
-    if run.val_tokens is not None:
-        known = tokenizer_for(tokens=int(run.val_tokens.value))
-        if known is not None:
-            why = f"{number(run.val_tokens.value)} validation targets are those of {known.name}"
-            found += [(size, why, run.val_tokens) for size in known.vocabulary]
-    ratio = quotient_hull(run)
-    if ratio is not None and not found and ratio.width < 0.002:
-        known = tokenizer_for(ratio=ratio)
-        if known is not None:
-            item = run.results[-1] if run.results else run.steps[0]
-            why = f"{ratio.middle:.4f} tokens per byte are those of {known.name}"
-            found += [(size, why, at_line(run, item.line, float(size), item.text)) for size in known.vocabulary]
-    return found
-
-
-def _setting_rows(parts: Parts) -> Iterator[Claim]:
-    """Other hyper-parameters of submission.json against the settings that the logs say were in force."""
-    data = parts.main
-    if data is None:
-        return
-    for name, aliases in ALIASES.items():
-        if name == "vocab_size":
-            continue
-        told = [(key, value) for key, value in data.settings.items() if re.split(r"[./]", key)[-1].lower() in aliases]
-        if not told:
-            continue
-        in_force = [(run, value) for run in parts.runs if (value := _setting(run, aliases)) is not None]
-        if not in_force:
-            continue
-        key, value = told[0]
-        text = value.text or f"{value.value:g}" if isinstance(value, Quantity) else str(value)
-        values = sorted({v for _, v in in_force})
-        if _same_setting(text, values):
-            continue
-        claim = value if isinstance(value, Quantity) else Quantity(math.nan, Source(data.path, key=key), text)
-        run = in_force[0][0]
-        line = next((run.setting_lines[n] for n in run.setting_lines if n.lower() in aliases), None)
-        yield row(
-            name,
-            "submission",
-            claimed=(claim,),
-            evidence=(at_line(run, line, math.nan, values[0]),),
-            how="setting in force by the log",
-            status=CONFLICTS,
-            note=f"{place(claim)} says {text}, the log {listing(values)} ({run.path.rsplit('/', 1)[-1]})",
-        )
-
-
-def _setting(run: LogRun, aliases: tuple[str, ...]) -> str | None:
-    lowered = {name.lower(): value for name, value in run.settings.items()}
-    return next((lowered[alias].strip() for alias in aliases if alias in lowered), None)
-
-
-def _same_setting(text: str, values: list[str]) -> bool:
-    """Equal as numbers, as truth values, or as text; a text that is neither (a description) is not comparable."""
-    truth = {"true": 1.0, "false": 0.0, "1": 1.0, "0": 0.0, "yes": 1.0, "no": 0.0}
-    told = truth.get(text.strip().lower(), _number_or_text(text.strip()))
-    if isinstance(told, str):
-        return True
-    return any(truth.get(v.lower(), _number_or_text(v)) == told for v in values)
-
-
-def gpu_of(text: str) -> str:
-    """GPU model named in a text, upper case without blanks, "" when none is."""
-    match = _GPU.search(text)
-    return re.sub(r"\s", "", match.group(1)).upper() if match else ""
-
-
-def gpu_count(text: str) -> int | None:
-    """Number of GPUs stated as `8x H100`, None when not stated."""
-    match = next((m for m in _COUNT.finditer(text) if _GPU.match(text[m.end() :].lstrip())), None)
-    return int(match.group(1)) if match else None
-
-
-def _hardware_row(parts: Parts, head: Headline) -> Iterator[Claim]:
-    told: list[tuple[str, Source]] = []
-    if parts.main is not None and parts.main.hardware:
-        told.append((parts.main.hardware, Source(parts.main.path, key="hardware", excerpt=parts.main.hardware)))
-    if parts.readme is not None:
-        told += [(s.excerpt, s) for s in parts.readme.statements.get("hardware", [])[:1] if s.excerpt]
-    runs = list({id(item.run): item.run for item in head.reported.values()}.values()) or parts.runs
-    seen = [(run, gpu_of(_env(run, "gpu")), _count(run)) for run in runs]
-    seen = [(run, gpu, count) for run, gpu, count in seen if gpu or count]
-    if not told:
-        return
-    problems = [text for words, source in told[:1] for text in _hardware_problems(words, source, seen)]
-    claimed = [Quantity(float(gpu_count(words) or 0), source, words[:120]) for words, source in told]
-    evidence = [Quantity(float(count or 0), Source(run.path, run.first_line), gpu) for run, gpu, count in seen]
-    yield row(
-        "hardware",
-        "submission",
-        claimed=claimed,
-        evidence=evidence,
-        computed=float(seen[0][2]) if seen and seen[0][2] else None,
-        how=listing({g for _, g, _ in seen if g}),
-        unit="GPUs",
-        status=CONFLICTS if problems else None if seen else NO_EVIDENCE,
-        note="; ".join(problems[:3]),
-    )
-
-
-def _hardware_problems(words: str, source: Source, seen: list[tuple[LogRun, str, int | None]]) -> list[str]:
-    models = {re.sub(r"\s", "", match.group(1)).upper() for match in _GPU.finditer(words)}
-    count = gpu_count(words)
-    problems = []
-    for run, gpu, number_of in seen:
-        log = run.path.rsplit("/", 1)[-1]
-        if gpu and models and not any(gpu in model or model in gpu for model in models):
-            problems.append(f"{place(Quantity(0.0, source))} says {'/'.join(sorted(models))}, {log} a {gpu}")
-        elif count and number_of and count != number_of and len(models) == 1:
-            problems.append(f"{place(Quantity(0.0, source))} says {count} GPUs, {log} {number_of}")
-    return problems
-
-
-def _env(run: LogRun, *names: str) -> str:
-    return next((run.environment[name] for name in (*names, "gpu_name", "device") if name in run.environment), "")
-
-
-def _count(run: LogRun) -> int | None:
-    for text in (run.environment.get("gpu_count"), run.environment.get("world_size"), run.settings.get("world_size")):
-        if text and text.strip().isdigit():
-            return int(text)
-    return None

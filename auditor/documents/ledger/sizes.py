@@ -11,28 +11,29 @@ import lzma
 from collections.abc import Iterator
 
 from auditor.documents.ledger.common import (
-    AGREES,
     CAP,
     CONFLICTS,
-    MIB,
     NO_EVIDENCE,
     NOT_CLAIMED,
     Parts,
     at_line,
     claims,
-    contrast,
+    file_size,
+    last_size,
     listing,
     number,
     place,
     row,
-    says,
     scope_of,
     seed_key,
     seed_of,
+    size_quantity,
+    size_says,
     written,
 )
 from auditor.documents.ledger.headline import Headline
-from auditor.documents.model import Claim, LogRun, Quantity, SizeLine, Source
+from auditor.documents.ledger.parts_of_size import file_rows, part_rows, unit_rows
+from auditor.documents.model import Claim, LogRun, Quantity, SizeLine
 
 #: Bytes a self-extracting one-line wrapper adds to its payload (import, decode, exec).
 WRAPPER_BYTES = 150
@@ -44,9 +45,9 @@ def size_rows(parts: Parts, head: Headline) -> Iterator[Claim]:
     told = _seed_claims(parts)
     totals: dict[str, Quantity] = {}
     for run in runs:
-        total = _last(run, "total")
+        total = last_size(run, "total")
         own = told.get(seed_of(run), ())
-        if total is None and _last(run, "model") is None:
+        if total is None and last_size(run, "model") is None:
             continue
         sum_of = _run_total(run, parts.program.counted_bytes)
         yield _run_row(run, own, sum_of)
@@ -54,9 +55,9 @@ def size_rows(parts: Parts, head: Headline) -> Iterator[Claim]:
             totals[seed_of(run) or run.path] = sum_of
     yield from _unlogged(told, totals)
     yield from _submission_rows(parts, runs, totals)
-    yield from _part_rows(parts, runs)
-    yield from _unit_rows(parts, runs, totals)
-    yield from _file_rows(parts, runs)
+    yield from part_rows(parts, runs)
+    yield from unit_rows(parts, runs, totals)
+    yield from file_rows(parts, runs)
 
 
 def _reported_runs(parts: Parts, head: Headline) -> list[LogRun]:
@@ -65,21 +66,13 @@ def _reported_runs(parts: Parts, head: Headline) -> list[LogRun]:
     return [run for run in parts.runs if id(run) in wanted] or [run for run in parts.runs if run.sizes]
 
 
-def _last(run: LogRun, kind: str) -> SizeLine | None:
-    return next((line for line in reversed(run.sizes) if line.kind == kind), None)
-
-
-def _quantity(run: LogRun, line: SizeLine) -> Quantity:
-    return at_line(run, line.line, float(line.size), line.text)
-
-
 def _run_total(run: LogRun, shipped: int = 0) -> Quantity | None:
     """Counted total of a run: as printed, else the printed model plus the printed code, else plus the script as
     shipped (`shipped` bytes)."""
-    total, model = _last(run, "total"), _last(run, "model")
+    total, model = last_size(run, "total"), last_size(run, "model")
     if total is not None:
-        return _quantity(run, total)
-    code = _last(run, "code packed") or _last(run, "code")
+        return size_quantity(run, total)
+    code = last_size(run, "code packed") or last_size(run, "code")
     size = code.size if code else shipped
     if model is None or not size:
         return None
@@ -87,9 +80,9 @@ def _run_total(run: LogRun, shipped: int = 0) -> Quantity | None:
 
 
 def _how(run: LogRun) -> str:
-    if _last(run, "total") is not None:
+    if last_size(run, "total") is not None:
         return "as printed"
-    if _last(run, "code packed") or _last(run, "code"):
+    if last_size(run, "code packed") or last_size(run, "code"):
         return "model + code as printed"
     return "printed model + script as shipped"
 
@@ -106,9 +99,9 @@ def _seed_claims(parts: Parts) -> dict[str, tuple[Quantity, ...]]:
 
 
 def _run_row(run: LogRun, told: tuple[Quantity, ...], sum_of: Quantity | None) -> Claim:
-    total, model = _last(run, "total"), _last(run, "model")
-    code, packed = _last(run, "code"), _last(run, "code packed")
-    evidence = [_quantity(run, line) for line in (total, model, packed or code) if line is not None]
+    total, model = last_size(run, "total"), last_size(run, "model")
+    code, packed = last_size(run, "code"), last_size(run, "code packed")
+    evidence = [size_quantity(run, line) for line in (total, model, packed or code) if line is not None]
     problems = [text for claim in told if (text := _mismatch(claim, run, sum_of))]
     printed = [line.size for line in run.sizes if line.kind in ("code", "code packed")]
     if total and model and printed and all(total.size != model.size + size for size in printed):
@@ -140,16 +133,6 @@ def _fits_other_lines(run: LogRun, total: SizeLine) -> bool:
     return any(model + code == total.size for model in models for code in codes)
 
 
-def size_says(claim: Quantity, size: float) -> bool:
-    """Whether a stated size can be this one: to the byte, or for a round number (15900000) to its last digit that is
-    not zero, at best a tenth of a megabyte."""
-    digits = f"{claim.value:.0f}"
-    zeros = len(digits) - len(digits.rstrip("0"))
-    if zeros >= 3:
-        return abs(claim.value - size) <= min(10.0**zeros, 1e5)
-    return says(claim, size)
-
-
 def _mismatch(claim: Quantity, run: LogRun, total: Quantity | None) -> str:
     """Why a stated size is not the run's total, "" when it is."""
     if total is None or size_says(claim, total.value):
@@ -160,7 +143,7 @@ def _mismatch(claim: Quantity, run: LogRun, total: Quantity | None) -> str:
         ("total raw", "the uncompressed total"),
         ("model raw", "the uncompressed model"),
     ):
-        line = _last(run, kind)
+        line = last_size(run, kind)
         if line is not None and size_says(claim, float(line.size)):
             return f"{told}: that is {meaning}; the total is {number(total.value)} ({place(total)})"
     others = {line.size: line for line in run.sizes if line.kind == "total"}
@@ -191,7 +174,7 @@ def _submission_rows(parts: Parts, runs: list[LogRun], totals: dict[str, Quantit
     """The submission's size: stated, and by every convention, the largest over the runs."""
     told = claims(parts.main.artifact_bytes if parts.main else None, *_readme_totals(parts, totals))
     largest = max(totals.values(), key=lambda item: item.value, default=None)
-    models = {seed_of(run) or run.path: line for run in runs if (line := _last(run, "model"))}
+    models = {seed_of(run) or run.path: line for run in runs if (line := last_size(run, "model"))}
     if largest is None:
         yield _without_log(parts, told)
     else:
@@ -273,7 +256,7 @@ def _sum_problem(parts: Parts) -> str:
 def _without_log(parts: Parts, told: tuple[Quantity, ...]) -> Claim:
     """No log has a total: what is stated, and whether a file of that size is in the folder."""
     problem = _sum_problem(parts)
-    files = [(path, size) for path in parts.submission.artifacts if (size := _size(parts, path))]
+    files = [(path, size) for path in parts.submission.artifacts if (size := file_size(parts, path))]
     match = next(((p, s) for p, s in files for claim in told if size_says(claim, float(s))), None)
     notes = [problem] if problem else []
     if match:
@@ -295,7 +278,7 @@ def _conventions(parts: Parts, runs: list[LogRun], model: SizeLine) -> Iterator[
     """Model plus code by the conventions that the log's own total does not use."""
     shipped = parts.program.counted_bytes
     run = next(run for run in runs if model in run.sizes)
-    evidence = [_quantity(run, model)]
+    evidence = [size_quantity(run, model)]
     if shipped:
         script = parts.submission.main_script or "the main script"
         total = model.size + shipped
@@ -319,7 +302,7 @@ def _conventions(parts: Parts, runs: list[LogRun], model: SizeLine) -> Iterator[
                 how=f"largest model {number(model.size)} + lzma and base85 of the script, about {number(packed)}",
                 note=_over(model.size + packed),
             )
-    helpers = {path: size for path in parts.local_files if (size := _size(parts, path))}
+    helpers = {path: size for path in parts.local_files if (size := file_size(parts, path))}
     helpers.pop(parts.submission.main_script or "", None)
     if helpers and shipped:
         total = model.size + shipped + sum(helpers.values())
@@ -344,169 +327,3 @@ def packed_size(source: bytes) -> int:
 
 def _over(total: int) -> str:
     return f"{number(total - CAP)} bytes over {number(CAP)}" if total > CAP else ""
-
-
-def _size(parts: Parts, path: str) -> int | None:
-    entry = parts.submission.files.get(path)
-    return entry.size if entry else None
-
-
-def _part_rows(parts: Parts, runs: list[LogRun]) -> Iterator[Claim]:
-    """Model bytes and code bytes apart: stated, logged, shipped."""
-    data = parts.main
-    models = {seed_of(run) or run.path: (run, line) for run in runs if (line := _last(run, "model"))}
-    if data is not None and data.model_bytes is not None:
-        lines = [_quantity(run, line) for run, line in models.values()]
-        every = [_quantity(run, line) for run in parts.runs for line in run.sizes if line.kind == "model"]
-        fits = not lines or any(size_says(data.model_bytes, item.value) for item in every)
-        near = min(lines, key=lambda item: abs(item.value - data.model_bytes.value), default=None)
-        note = ""
-        if not fits and near is not None:
-            note = contrast(data.model_bytes, near, "bytes")
-        yield row(
-            "model bytes",
-            "submission",
-            claimed=(data.model_bytes,),
-            evidence=lines,
-            computed=max((item.value for item in lines), default=None),
-            how="largest logged",
-            unit="bytes",
-            status=NO_EVIDENCE if not lines else AGREES if fits else CONFLICTS,
-            note=note,
-        )
-    yield from _code_row(parts, runs)
-
-
-def _code_row(parts: Parts, runs: list[LogRun]) -> Iterator[Claim]:
-    told = claims(parts.main.code_bytes if parts.main else None)
-    logged_code = [_quantity(run, line) for run in runs if (line := _last(run, "code"))]
-    packed = [_quantity(run, line) for run in runs if (line := _last(run, "code packed"))]
-    shipped = parts.program.counted_bytes
-    sizes = sorted({int(item.value) for item in logged_code})
-    problems = []
-    if len(sizes) > 1:
-        problems.append(f"the runs print different code sizes: {listing(map(number, sizes))}")
-    if shipped and sizes and shipped not in sizes and not _known_variant(parts, sizes, packed):
-        differ = shipped - sizes[-1]
-        problems.append(
-            f"the runs print {listing(map(number, sizes))} bytes of code ({place(logged_code[-1])}), the shipped "
-            f"script has {number(shipped)} ({differ:+,}): it is not the file that ran"
-        )
-    possible = [*sizes, *(int(item.value) for item in packed), *([shipped] if shipped else [])]
-    for claim in told:
-        if possible and not any(size_says(claim, float(size)) for size in possible):
-            problems.append(
-                f"{place(claim)} says {number(claim.value)}; logged and shipped are {listing(map(number, possible))}"
-            )
-        elif shipped and not size_says(claim, float(shipped)) and sizes == [int(claim.value)] and problems:
-            problems[-1] += f"; {place(claim)} repeats the logged number"
-    if told or logged_code or packed:
-        yield row(
-            "code bytes",
-            "submission",
-            claimed=told,
-            evidence=(*logged_code, *packed),
-            computed=float(shipped) if shipped else None,
-            how="main script as shipped",
-            unit="bytes",
-            status=CONFLICTS if problems else None,
-            note="; ".join(problems),
-        )
-
-
-def _known_variant(parts: Parts, sizes: list[int], packed: list[Quantity]) -> bool:
-    """Whether a logged code size is that of another layer of the shipped program (a packed script prints the size of
-    either layer), of the script with other line ends, or of script and helpers together."""
-    layers = {len(layer.data) for layer in parts.program.layers}
-    layers |= {len(layer.text.encode()) for layer in parts.program.layers}
-    main = parts.program.main
-    if main is not None:
-        lines = main.text.count("\n")
-        layers |= {len(main.text.encode()) + lines, len(main.data) - lines, len(main.text)}
-        # Editors and web forms add or drop the final newline.
-        stripped = len(main.data.rstrip())
-        layers |= {stripped, stripped + 1}
-    layers |= {int(item.value) for item in packed if parts.program.packed}
-    helpers = sum(size for path in parts.local_files if (size := _size(parts, path)))
-    layers.add(parts.program.counted_bytes + helpers)
-    python = sum(entry.size or 0 for path, entry in parts.submission.files.items() if path.endswith(".py"))
-    layers.add(python)
-    return any(size in layers for size in sizes)
-
-
-def _unit_rows(parts: Parts, runs: list[LogRun], totals: dict[str, Quantity]) -> Iterator[Claim]:
-    """Sizes written as MB: decimal, or MiB under another name? Only statements that one reading explains are judged."""
-    if parts.readme is None:
-        return
-    known: dict[str, float] = {f"total of {key.rsplit('/', 1)[-1]}": item.value for key, item in totals.items()}
-    for run in runs:
-        for line in run.sizes:
-            if line.kind == "model":
-                known[f"model of {scope_of(run)}"] = float(line.size)
-    stated_total = parts.main.artifact_bytes if parts.main else None
-    if stated_total is not None:
-        known.setdefault("stated total", stated_total.value)
-    wrong: dict[str, tuple[Quantity, str]] = {}
-    for claim in parts.readme.values.get("mb", []):
-        meant = mib_as_mb(claim, known)
-        if meant:
-            wrong.setdefault(claim.text, (claim, meant))
-    if not wrong:
-        return
-    notes = [f"{claim.text.strip()} ({place(claim)}) is {meant}" for claim, meant in wrong.values()]
-    yield row(
-        "size unit",
-        "submission",
-        claimed=[claim for claim, _ in wrong.values()],
-        computed=max(known.values()),
-        how="largest known size",
-        unit="bytes",
-        status=CONFLICTS,
-        note="; ".join(notes[:4]) + "; 1 MB is 1,000,000 bytes, and so is the cap's",
-    )
-
-
-def mib_as_mb(claim: Quantity, known: dict[str, float]) -> str:
-    """What a size written in MB is when only the reading as MiB explains it, "" otherwise.
-
-    `known` maps names to byte counts. Three or more digits are needed: "16 MB" can be anything.
-    """
-    value = claim.value / 1e6 if claim.value > 1000 else claim.value
-    digits = claim.text.partition(".")[2]
-    decimals = len(digits) - len(digits.lstrip("0123456789"))
-    if decimals < 2:
-        return ""
-    unit = 10.0**-decimals
-    if any(abs(size / 1e6 - value) <= unit for size in known.values()):
-        return ""
-    for name, size in known.items():
-        if abs(size / MIB - value) <= unit / 2 * 1.0001:
-            return f"MiB: the {name} is {number(size)} bytes = {size / 1e6:.2f} MB"
-    return ""
-
-
-def _file_rows(parts: Parts, runs: list[LogRun]) -> Iterator[Claim]:
-    """Model files in the folder against the sizes the logs print."""
-    sizes = {line.size for run in parts.runs for line in run.sizes if line.kind in ("model", "model raw", "total")}
-    for path in parts.submission.artifacts:
-        size = _size(parts, path)
-        if size is None:
-            continue
-        evidence = (Quantity(float(size), Source(path)),)
-        models = [line for run in runs for line in run.sizes if line.kind == "model"]
-        note, status = "", None
-        if sizes and size not in sizes and models:
-            near = min(models, key=lambda line: abs(line.size - size))
-            note = f"the file has {number(size)} bytes, the nearest logged model {number(near.size)} (line {near.line})"
-            # Foreign blobs lie in folders too; only a file of an artifact's size can be meant as the artifact.
-            status = CONFLICTS if abs(size - near.size) < 0.05 * near.size else None
-        yield row(
-            "artifact file",
-            path.rsplit("/", 1)[-1],
-            evidence=evidence,
-            computed=float(size),
-            how="file in the folder",
-            unit="bytes",
-            status=status,
-            note=note,
-        )
