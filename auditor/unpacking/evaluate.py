@@ -8,13 +8,14 @@ Only the operations of `auditor.unpacking.library` are carried out, all of them 
 from __future__ import annotations
 
 import ast
+import posixpath
 from collections.abc import Callable, Mapping
 from typing import Any
 
 from auditor.errors import UnpackLimit
 from auditor.unpacking import library
 from auditor.unpacking.decoders import Budget, DecodeError
-from auditor.unpacking.values import UNKNOWN, File, Method, Name, Place, Sink, Unknown, origin, tagged
+from auditor.unpacking.values import UNKNOWN, Method, Name, Place, Sink, Unknown, origin, tagged
 
 MAX_STEPS = 60_000
 MAX_UNROLL = 4_096
@@ -24,12 +25,6 @@ MAX_CONTENT = 64 * 2**20
 
 class _Stop(Exception):
     """The walk used up its steps."""
-
-
-class _Return(Exception):
-    def __init__(self, value: Any) -> None:
-        super().__init__()
-        self.value = value
 
 
 class Evaluator:
@@ -61,7 +56,7 @@ class Evaluator:
             for node in tree.body:
                 if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef) and node.name not in self._called:
                     self._enter(node, [], {})
-        except (_Stop, _Return):
+        except _Stop:
             pass
 
     # ------------------------------------------------------------------ statements
@@ -98,7 +93,9 @@ class Evaluator:
             self.sinks.append(Sink("import", place, line))
 
     def _module_place(self, dotted: str) -> Place | None:
-        for path in (dotted.replace(".", "/") + ".py", dotted.replace(".", "/") + "/__init__.py"):
+        """File of a module of the script's own folder."""
+        base = posixpath.join(posixpath.dirname(self.script), dotted.replace(".", "/"))
+        for path in (f"{base}.py", f"{base}/__init__.py"):
             if dotted and path in self.siblings and path != self.script:
                 return Place(path)
         return None
@@ -357,14 +354,17 @@ class Evaluator:
         return content
 
     def find(self, place: Place) -> str | None:
-        """Path of the sibling file a place means; a place known by its last part only is looked up by that."""
+        """Path of the sibling file a place means: as it stands, or below the script's folder (where it is started).
+
+        A place of which only the last part is known is looked up by that part, when it is unique.
+        """
         path = library.normal(place.path)
-        if path in self.siblings:
-            return path
-        # only unknown folders before it (a temporary or a data directory): the name decides when it is unique
-        name = path.rsplit("/", 1)[-1]
-        matches = [p for p in self.siblings if p.rsplit("/", 1)[-1] == name]
-        return matches[0] if len(matches) == 1 and not place.known else None
+        for candidate in (path, library.normal(posixpath.join(posixpath.dirname(self.script), path))):
+            if candidate in self.siblings:
+                return candidate
+        if place.known:
+            return None
+        tail = path.lstrip("*/")
+        matches = [p for p in self.siblings if tail and f"/{p}".endswith(f"/{tail}")]
+        return matches[0] if len(matches) == 1 else None
 
-
-__all__ = ["Evaluator", "File", "Method"]

@@ -3,10 +3,10 @@
 from __future__ import annotations
 
 import ast
-import base64
 import codecs
 import lzma
 import posixpath
+import string
 import zlib
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any
@@ -26,9 +26,9 @@ _CONSTANTS: dict[str, Any] = {
     **{f"lzma.{n}": getattr(lzma, n) for n in dir(lzma) if n.split("_")[0] in ("FORMAT", "FILTER", "CHECK", "MODE", "MF", "PRESET")},
     "zlib.MAX_WBITS": zlib.MAX_WBITS,
     "zlib.DEF_BUF_SIZE": zlib.DEF_BUF_SIZE,
-    "sys.argv": [Place("train_gpt.py")],
+    "sys.argv": [Place("train_gpt.py", False)],
     "sys.executable": "python",
-    "string.printable": __import__("string").printable,
+    "string.printable": string.printable,
 }  # fmt: skip
 
 
@@ -509,5 +509,3 @@ def _codecs_decode(data: Any, arguments: list[Any], named: dict[Any, Any], run: 
         return tagged(codecs.decode(data, "rot13"), data, codec="rot13")
     return tagged(data.decode(encoding, "replace"), data) if isinstance(data, bytes) else UNKNOWN
 
-
-assert base64  # the names above mirror this module

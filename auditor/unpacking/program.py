@@ -16,7 +16,7 @@ from auditor.unpack import MAX_LAYERS, MAX_SOURCE, STUB_SIZE, Layer, Program, su
 from auditor.unpacking.decoders import Budget
 from auditor.unpacking.evaluate import Evaluator
 from auditor.unpacking.search import long_literals, looks_like_python, search
-from auditor.unpacking.values import Data, Place, Sink, Text, Unknown, origin
+from auditor.unpacking.values import Place, Sink, Unknown, origin
 
 # Below this (characters) an executed text is a formula or a statement, not a program.
 MIN_PROGRAM = 200
@@ -71,7 +71,7 @@ def _open_layer(layer: Layer, siblings: Siblings, budget: Budget, found: Found) 
             evaluator.walk(parsed.tree)
         finally:
             for sink in evaluator.sinks:
-                _follow(sink, layer, siblings, found)
+                _follow(sink, evaluator.sinks, layer, siblings, found)
         stub = residual(layer, literals) < STUB_SIZE
         if len(found.layers) == before and stub:
             found.problems += [f"{layer.name}:{line}: {words}" for line, words in evaluator.troubles[:5]]
@@ -93,11 +93,11 @@ def _unfollowed(sinks: list[Sink], layer: Layer, found: Found) -> list[str]:
     return [f"{layer.name}:{s.line}: {s.how} of something that only running the program would tell" for s in hidden[:3]]
 
 
-def _follow(sink: Sink, layer: Layer, siblings: Siblings, found: Found) -> None:
+def _follow(sink: Sink, sinks: list[Sink], layer: Layer, siblings: Siblings, found: Found) -> None:
     """Turn one sink into a layer, or into a note that a sibling file is run."""
     value: Any = sink.value
     if sink.how in ("run", "import"):
-        _follow_file(sink, layer, siblings, found)
+        _follow_file(sink, sinks, layer, siblings, found)
         return
     changed = isinstance(value, Unknown) and isinstance(value.source, str | bytes)
     value = value.source if changed else value
@@ -127,19 +127,17 @@ def _follow(sink: Sink, layer: Layer, siblings: Siblings, found: Found) -> None:
     _add(found, layer, data, codecs or ("literal",), file, runs=True)
 
 
-def _follow_file(sink: Sink, layer: Layer, siblings: Siblings, found: Found) -> None:
+def _follow_file(sink: Sink, sinks: list[Sink], layer: Layer, siblings: Siblings, found: Found) -> None:
     if not isinstance(sink.value, Place):
         return
     script = layer.name.split("!")[0]
-    path = posixpath.normpath(sink.value.path)
-    names = [path, posixpath.normpath(posixpath.join(posixpath.dirname(script), path))]
-    matches = [p for p in siblings if p.endswith("/" + path.lstrip("*/"))] if path.lstrip("*/") else []
-    target = next((p for p in names if p in siblings and p != script), None)
-    if target is None and not sink.value.known and len(matches) == 1 and matches[0] != script:
-        target = matches[0]
-    if target:
+    target = Evaluator(script, siblings, Budget()).find(sink.value)
+    if target and target != script:
         _note(found, layer.name, target)
-    elif sink.how == "run" and path.endswith(".py") and sink.value.known and path != script:
+        return
+    path = posixpath.normpath(sink.value.path).lstrip("*/")
+    written = posixpath.basename(path) in {posixpath.basename(s.target) for s in sinks if s.how == "write"}
+    if sink.how == "run" and path.endswith(".py") and target is None and not written:
         found.problems.append(f"{layer.name}:{sink.line}: runs {path}, which is not among the files of the submission")
 
 
@@ -276,5 +274,3 @@ def _defines_much(layer: Layer) -> bool:
         return False
     return sum(isinstance(n, ast.FunctionDef | ast.ClassDef) for n in tree.body) > 6
 
-
-__all__ = ["Data", "Found", "Reader", "Text", "unpack_script"]
