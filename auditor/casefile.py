@@ -15,9 +15,12 @@ from auditor.findings import Witness
 from auditor.submission import Submission
 from auditor.unpack import Program
 
-# Witnesses that look at the running program; each gives one timeline.
-_TIMELINES = {Witness.STATIC: ("auditor.static", "read_timeline"), Witness.RUN: ("auditor.dynamic", "run_timeline")}
-_NOT_RUN = {Witness.REPRODUCTION: "not run: it needs eight GPUs, see `auditor reproduce`"}
+# Why a witness of the order of events has not testified, until one is called.
+_ABSENT = {
+    Witness.STATIC: "not available",
+    Witness.RUN: "not available",
+    Witness.REPRODUCTION: "not run: it needs eight GPUs, see `auditor reproduce`",
+}
 
 
 def build_case(submission: Submission) -> Case:
@@ -27,7 +30,7 @@ def build_case(submission: Submission) -> Case:
     """
     desk = _Desk(submission)
     program = desk.ask("auditor.unpack", "read_program", submission) or Program()
-    case = Case(submission, program, absent=dict(_NOT_RUN))
+    case = Case(submission, program, absent=dict(_ABSENT))
     case.metadata = desk.read("auditor.documents.metadata", "read_metadata", submission.metadata)
     readmes = desk.read("auditor.documents.readme", "read_readme", [submission.readme] if submission.readme else [])
     case.readme = readmes[0] if readmes else None
@@ -36,11 +39,9 @@ def build_case(submission: Submission) -> Case:
     documents = (submission, program, case.metadata, case.readme, case.logs)
     case.headline = desk.ask("auditor.documents.ledger", "headline", *documents)
     case.ledger = desk.ask("auditor.documents.ledger", "build_ledger", *documents, _local_files(case)) or []
-    case.forensics = desk.ask("auditor.documents.forensics", "examine", case) or []
-    if "examine" in desk.failed or "read_log" in desk.failed:
+    case.forensics = desk.ask("auditor.documents.forensics", "forensics", submission, program, case.logs) or []
+    if "forensics" in desk.failed or "read_log" in desk.failed:
         case.absent[Witness.DOCUMENTS] = "forensics: the logs could not be examined"
-    for witness in _TIMELINES:
-        case.absent[witness] = f"no {witness.value} witness"
     submission.problems.extend(problem for problem in desk.problems if problem not in submission.problems)
     return case
 

@@ -25,6 +25,9 @@ _VALIDATION = re.compile(
 )
 _TRAIN = re.compile(r"(?i)\btrain(?:ing)?[ _](?:data|tokens|shards?|loader|batches|set|seqs?)")
 _SECONDS = re.compile(r"\b(?:in|time[=:]?|took|elapsed[=:]?)\s*([\d.]+)\s*s\b")
+# The training clock of the record track, seconds.
+CAP = 600.0
+_EFFECTIVE = re.compile(r"effective\s*=\s*(\d+)\s*ms")
 _RESERVE = re.compile(r"(?i)gptq:?\s*reserv\w*\s+([\d.]+)\s*(ms|s)\b")
 
 
@@ -91,13 +94,18 @@ def _own_lines(case: Case, run: LogRun) -> list[tuple[int, str]]:
 
 
 def _reserve(run: LogRun, lines: list[tuple[int, str]]) -> float | None:
+    """Seconds set aside: as a setting, as the effective cap, or as printed (0.5 s is printed as 0 by some)."""
+    seconds = as_number(setting(run, "gptq_reserve_seconds", "calib_reserve_seconds"))
+    milliseconds = as_number(setting(run, "gptq_reserve_ms"))
+    if seconds is not None or milliseconds is not None:
+        return seconds if seconds is not None else (milliseconds or 0.0) / 1000.0
     for _, text in lines:
         found = _RESERVE.search(text)
         if found:
-            return float(found[1]) / (1000.0 if found[2].lower() == "ms" else 1.0)
-    seconds = as_number(setting(run, "gptq_reserve_seconds", "calib_reserve_seconds"))
-    milliseconds = as_number(setting(run, "gptq_reserve_ms"))
-    return seconds if seconds is not None else (milliseconds / 1000.0 if milliseconds is not None else None)
+            effective = _EFFECTIVE.search(text)
+            printed = float(found[1]) / (1000.0 if found[2].lower() == "ms" else 1.0)
+            return max(printed, CAP - float(effective[1]) / 1000.0) if effective else printed
+    return None
 
 
 def _source(texts) -> str:

@@ -15,7 +15,7 @@ CUTOFF = dt.datetime(2026, 5, 2, tzinfo=dt.UTC)
 
 def decide(case: Case) -> Finding:
     """Date of the head against the cut-off."""
-    head = case.submission.head_date
+    head = case.submission.head_date if case.submission.pr is not None else None
     if head is None:
         date = case.submission.date
         if date is None:

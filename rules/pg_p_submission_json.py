@@ -37,6 +37,8 @@ def decide(case: Case) -> Finding:
     conflict = _mean_conflict(case, claim) or _log_conflict(case, claim)
     if conflict:
         return conflict
+    if claim.source.key.rsplit(".", 1)[-1] == "val_loss":
+        return warned(f"submission.json states its BPB ({claim.value:g}) as val_loss", [at(claim)])
     lacking = [name for name, value in (("author", data.author), ("GitHub id", data.github_id)) if not value]
     if lacking:
         return warned(

@@ -8,12 +8,13 @@ from dataclasses import replace
 
 from auditor.case import Case
 from auditor.documents.ledger.common import seed_of
-from auditor.findings import Finding, Severity, Status, Witness
+from auditor.documents.model import LogRun
+from auditor.findings import Evidence, Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.examples import RUNS, variant
 from rules.measures import at_log, reported, seed_claims, who
-from rules.support import at, failed, listed, passed, plural, unknown
+from rules.support import at, failed, listed, passed, plural, unknown, warned
 
 OTHER_SETTINGS = tuple(
     replace(run, settings=(f"  num_layers: {layers}",)) for run, layers in zip(RUNS, (9, 9, 10), strict=True)
@@ -43,13 +44,16 @@ def decide(case: Case) -> Finding:
     return failed(f"{plural(max(len(logged), len(claimed)), 'seed')}: three are the rule", [*evidence, *said])
 
 
-def _one_configuration(case: Case, runs, evidence, count: int) -> Finding:
+def _one_configuration(case: Case, runs: list[LogRun], evidence: list[Evidence], count: int) -> Finding:
     differing = _differing(runs)
-    if differing:
-        name, values = differing
-        lines = [at_log(case, run, run.setting_lines.get(name), name) for run in runs if name in run.settings]
-        return failed(f"the seeds were not run with one configuration: {name} is {listed(sorted(values))}", lines)
-    return passed(f"{count} seeds of one configuration", evidence)
+    if not differing:
+        return passed(f"{count} seeds of one configuration", evidence)
+    name = next((name for name in differing if not _EVALUATION.match(name)), next(iter(differing)))
+    lines = [at_log(case, run, run.setting_lines.get(name), name) for run in runs if name in run.settings]
+    summary = f"the seeds were not run with one configuration: {name} is {listed(sorted(differing[name]))}"
+    if _EVALUATION.match(name):
+        return warned(summary, lines, "A switch of an evaluation that may not be the reported one.")
+    return failed(summary, lines)
 
 
 # Settings that name a run or a place and may differ between seeds of one configuration.
@@ -57,16 +61,18 @@ _FREE = re.compile(
     r"(?i)seed|run_?id|path|dir$|files?$|log|host|rank|port|time|name|date|checkpoint|artifact|wandb|eval_only|"
     r"reserve|wallclock|device|init_model|load|save|prefix|url|warm|val_loss_every|world|vocab_?bytes"
 )
+_EVALUATION = re.compile(r"(?i)(?:ttt|eval|ngram|slot|etlb|sliding|phased)_")
 
 
-def _differing(runs) -> tuple[str, set[str]] | None:
-    """The first setting of model, optimiser or evaluation that differs between runs, with its values."""
-    names = {name for run in runs for name in run.settings if not _FREE.search(name)}
-    for name in sorted(names):
-        values = {run.settings[name].strip() for run in runs if name in run.settings}
-        if len(values) > 1:
-            return name, values
-    return None
+def _differing(runs: list[LogRun]) -> dict[str, set[str]]:
+    """Settings stated before training that differ between runs, with their values."""
+    stated: dict[str, set[str]] = {}
+    for run in runs:
+        first_step = run.steps[0].line if run.steps else run.last_line
+        for name, value in run.settings.items():
+            if run.setting_lines.get(name, 0) < first_step and not _FREE.search(name):
+                stated.setdefault(name, set()).add(value.strip())
+    return {name: values for name, values in sorted(stated.items()) if len(values) > 1}
 
 
 RULE = Rule(
