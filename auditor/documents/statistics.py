@@ -16,6 +16,7 @@ from dataclasses import dataclass
 
 from auditor.documents.metric import RECORD_MARGIN_NATS, margin_bpb, tokenizers
 from auditor.documents.records import Record
+from auditor.documents.student import quantile, upper_tail
 
 #: First day whose rows were judged by p < 0.25 (merged rows below the margin begin here).
 PROGRESSION_SINCE = dt.date(2026, 4, 9)
@@ -79,7 +80,7 @@ def summarize(values: Sequence[float], confidence: float | None = None) -> Summa
     sample = math.sqrt(squares / (n - 1)) if n > 1 else None
     interval = None
     if confidence is not None and sample is not None:
-        half = _t_quantile(0.5 + confidence / 2, n - 1) * sample / math.sqrt(n)
+        half = quantile(0.5 + confidence / 2, n - 1) * sample / math.sqrt(n)
         interval = (mean - half, mean + half)
     return Summary(n, mean, sample, math.sqrt(squares / n), interval)
 
@@ -117,20 +118,7 @@ def welch(new: Summary, old: Summary, margin: float = 0.0, convention: Deviation
         return WelchTest(kind, convention, margin, delta, None, None, None)
     t = (delta - margin) / math.sqrt(variance)
     df = variance**2 / math.fsum(part**2 / (n - 1) for part, n in parts)
-    return WelchTest(kind, convention, margin, delta, t, df, _t_upper_tail(t, df))
-
-
-def _t_upper_tail(t: float, df: float) -> float:
-    """P(T > t). From scipy.special, which starts in a tenth of the time of scipy.stats."""
-    from scipy.special import stdtr
-
-    return float(stdtr(df, -t))
-
-
-def _t_quantile(probability: float, df: float) -> float:
-    from scipy.special import stdtrit
-
-    return float(stdtrit(df, probability))
+    return WelchTest(kind, convention, margin, delta, t, df, upper_tail(t, df))
 
 
 @dataclass(frozen=True)
@@ -222,14 +210,14 @@ def detectable_difference(new: Summary, old: Summary, level: float) -> float | N
     reference = welch(new, old)
     if reference.df is None or reference.t is None or reference.t == 0:
         return None
-    return _t_quantile(1 - level, reference.df) * abs(reference.delta / reference.t)
+    return quantile(1 - level, reference.df) * abs(reference.delta / reference.t)
 
 
 def seeds_needed(difference: float, sd: float, level: float, limit: int = 50) -> int | None:
     """Seeds per side (equal numbers, equal spread) for which an observed `difference` is significant at
     `level`; None when `limit` seeds do not suffice."""
     for n in range(2, limit + 1):
-        if difference >= _t_quantile(1 - level, 2 * n - 2) * sd * math.sqrt(2 / n):
+        if difference >= quantile(1 - level, 2 * n - 2) * sd * math.sqrt(2 / n):
             return n
     return None
 
