@@ -24,14 +24,37 @@ ROWS: tuple[tuple[str, str, str, tuple[str, ...]], ...] = (
     ("seeds", "Seeds", "enough runs of one configuration, significant", ("ST",)),
 )
 FAMILIES = {
-    "C1": "causality", "C2": "normalisation", "C3": "score before update", "C4": "single pass", "TRACK": "track",
-    "D": "data", "X": "external compute", "B": "byte count", "S": "size", "T": "time", "E": "environment",
-    "ST": "statistics", "P": "package",
-}  # fmt: skip
+    "C1": "causality",
+    "C2": "normalisation",
+    "C3": "score before update",
+    "C4": "single pass",
+    "TRACK": "track",
+    "D": "data",
+    "X": "external compute",
+    "B": "byte count",
+    "S": "size",
+    "T": "time",
+    "E": "environment",
+    "ST": "statistics",
+    "P": "package",
+}
 
 # The gravest finding of a row decides its word; its summary explains it.
 _DECISIVE = ("PROVEN", "NOT PROVEN", "SUSPECT", "NOT MET", "VIOLATION")
 
+
+# The rule that speaks for a row when several findings weigh the same.
+_PRINCIPAL = {
+    "C1": "PG-C1-causality",
+    "C2": "PG-C2-normalisation",
+    "C3": "PG-C3-score-first",
+    "C4": "PG-C4-single-pass",
+    "size": "PG-S-cap",
+    "time": "PG-T-train",
+    "bytes": "PG-B-bpb-formula",
+    "data": "PG-D-val-in-train",
+    "seeds": "PG-ST-seeds",
+}
 
 # Ledger rows in the order in which a reviewer asks for them.
 _SUBJECTS = ("val_bpb", "artifact bytes", "train seconds", "eval seconds", "seeds", "steps")
@@ -67,24 +90,31 @@ def board(findings: list[dict[str, Any]]) -> list[dict[str, Any]]:
     for key, title, asks, families in ROWS:
         own = [finding for finding in findings if finding["family"] in families]
         bound = [finding for finding in own if finding["status"] != "not applicable"]
-        word, decisive = _word(bound)
+        word, decisive = _word(bound, _PRINCIPAL[key])
         if not bound and own:
             word = "NOT APPLICABLE"
         summary = decisive["summary"] if decisive else _silence(word)
-        rows.append({"key": key, "title": title, "asks": asks, "state": word, "summary": summary,
-                     "findings": [finding["rule"] for finding in bound],
-                     "rule": decisive["rule"] if decisive else None})
+        rows.append(
+            {
+                "key": key,
+                "title": title,
+                "asks": asks,
+                "state": word,
+                "summary": summary,
+                "findings": [finding["rule"] for finding in bound],
+                "decided": sum(finding["status"] != "unknown" for finding in bound),
+                "rule": decisive["rule"] if decisive else None,
+            }
+        )
     return rows
 
 
-def _word(findings: list[dict[str, Any]]) -> tuple[str, dict[str, Any] | None]:
-    word, decisive = "NOT PROVEN", None
-    best = -1
-    for finding in findings:
-        rank = _DECISIVE.index(_of(finding))
-        if rank > best:
-            best, word, decisive = rank, _of(finding), finding
-    return word, decisive
+def _word(findings: list[dict[str, Any]], principal: str) -> tuple[str, dict[str, Any] | None]:
+    """The gravest word; among findings of equal gravity the principal rule of the row speaks."""
+    if not findings:
+        return "NOT PROVEN", None
+    decisive = max(findings, key=lambda finding: (_DECISIVE.index(_of(finding)), finding["rule"] == principal))
+    return _of(decisive), decisive
 
 
 def _of(finding: dict[str, Any]) -> str:

@@ -1,4 +1,4 @@
-"""A document as one self-contained HTML page: no network, no markup from a submission, under a policy that forbids both.
+"""A document as one self-contained HTML page: no network, no markup from a submission, a policy that forbids both.
 
 Templates, styles and the script are package data of `reports`. Autoescape is on and the page's content security policy
 names the hash of its one script, so that text of a submission could not run even if an escape were missed.
@@ -29,24 +29,40 @@ def render(review: dict[str, Any]) -> str:
     """The page of one review document."""
     review = clean(review)
     series = review["series"]
-    drawn = [] if series is None else [plots.training_plot(series), plots.running_plot(series),
-                                       plots.bytes_plot(series), plots.time_plot(series)]  # fmt: skip
+    drawn = (
+        []
+        if series is None
+        else [
+            plots.training_plot(series),
+            plots.running_plot(series),
+            plots.bytes_plot(series),
+            plots.time_plot(series),
+        ]
+    )
     run = review["timelines"]["run"]
     script = asset("report.js")
-    return environment().get_template("review.html").render(
-        review=review,
-        css=Markup(asset("report.css")),
-        js=Markup(script),
-        script_hash=script_hash(script),
-        markdown=comment(review),
-        plots=[plot for plot in drawn if plot],
-        order=plots.order_plot(run) if run else Markup(""),
-        headline=headline([r for r in review["ledger"] if r["scope"] == "submission"] or review["ledger"])[:HEADLINE_ROWS],
-        conflicts=sum(row["status"] == "conflicts" for row in review["ledger"]),
-        severities=sorted(Counter(f["severity"] for f in review["findings"]).items()),
-        families=[(*key, count) for key, count in sorted(
-            Counter((f["family"], f["family_name"]) for f in review["findings"]).items())],
-    )  # fmt: skip
+    return (
+        environment()
+        .get_template("review.html")
+        .render(
+            review=review,
+            css=Markup(asset("report.css")),
+            js=Markup(script),
+            script_hash=script_hash(script),
+            markdown=comment(review),
+            plots=[plot for plot in drawn if plot],
+            order=plots.order_plot(run) if run else Markup(""),
+            headline=headline([r for r in review["ledger"] if r["scope"] == "submission"] or review["ledger"])[
+                :HEADLINE_ROWS
+            ],
+            conflicts=sum(row["status"] == "conflicts" for row in review["ledger"]),
+            severities=sorted(Counter(f["severity"] for f in review["findings"]).items()),
+            families=[
+                (*key, count)
+                for key, count in sorted(Counter((f["family"], f["family_name"]) for f in review["findings"]).items())
+            ],
+        )
+    )
 
 
 @cache
@@ -64,12 +80,24 @@ def script_hash(script: str) -> str:
 @cache
 def environment() -> Environment:
     """The jinja2 environment of all pages: autoescape always on, unknown names are errors."""
-    env = Environment(loader=PackageLoader("reports"), autoescape=True, undefined=StrictUndefined,
-                      trim_blocks=True, lstrip_blocks=True)  # fmt: skip
+    env = Environment(
+        loader=PackageLoader("reports"),
+        autoescape=True,
+        undefined=StrictUndefined,
+        trim_blocks=True,
+        lstrip_blocks=True,
+    )
     env.filters.update(
-        slug=slug, number=number, one_line=one_line, safe_url=safe_url, breakable=breakable,
-        file_name=lambda path: path.rsplit("/", 1)[-1], first_mark=first_mark, subject=subject, short_url=short_url,
-    )  # fmt: skip
+        slug=slug,
+        number=number,
+        one_line=one_line,
+        safe_url=safe_url,
+        breakable=breakable,
+        file_name=lambda path: path.rsplit("/", 1)[-1],
+        first_mark=first_mark,
+        subject=subject,
+        short_url=short_url,
+    )
     return env
 
 

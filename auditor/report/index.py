@@ -45,8 +45,12 @@ def row(review: dict[str, Any], href: str = "", code: str = "") -> dict[str, Any
     }
 
 
-def render_index(rows: Iterable[dict[str, Any]], title: str = "Parameter Golf reviews", generated: str | None = None,
-                 note: str = "Errors and open questions first.") -> str:  # fmt: skip
+def render_index(
+    rows: Iterable[dict[str, Any]],
+    title: str = "Parameter Golf reviews",
+    generated: str | None = None,
+    note: str = "Errors and open questions first.",
+) -> str:
     """The page over `rows` (see `row`): what needs a person first, then by label."""
     rows = [dict(clean(one)) for one in rows]
     same = Counter(one["code"] for one in rows)
@@ -56,13 +60,22 @@ def render_index(rows: Iterable[dict[str, Any]], title: str = "Parameter Golf re
         one["href"] = _local(one["href"])
     rows.sort(key=lambda one: (one["rank"], _natural(one["label"])))
     script = asset("index.js")
-    return environment().get_template("index.html").render(
-        rows=rows, title=title, generated=generated, note=note,
-        css=Markup(asset("report.css")), js=Markup(script), script_hash=script_hash(script),
-        verdicts=_counted((one["verdict"] for one in rows), _RANK),
-        tracks=_counted(one["track"] for one in rows),
-        rules=_counted(rule for one in rows for rule in one["rules"]),
-    )  # fmt: skip
+    return (
+        environment()
+        .get_template("index.html")
+        .render(
+            rows=rows,
+            title=title,
+            generated=generated,
+            note=note,
+            css=Markup(asset("report.css")),
+            js=Markup(script),
+            script_hash=script_hash(script),
+            verdicts=_counted((one["verdict"] for one in rows), _RANK),
+            tracks=_counted(one["track"] for one in rows),
+            rules=_counted(rule for one in rows for rule in one["rules"]),
+        )
+    )
 
 
 def _counted(words: Iterable[str], order: dict[str, int] | None = None) -> list[tuple[str, int]]:

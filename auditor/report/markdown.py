@@ -89,7 +89,8 @@ def _fitted(review: dict[str, Any], limit: int, measure: Callable[[str], int]) -
 
 def _left_out(count: int, quiet: bool) -> str:
     parts = ([plural(count, "finding") + ", the least severe"] if count > 0 else []) + (
-        ["the list of passed rules"] if quiet else [])
+        ["the list of passed rules"] if quiet else []
+    )
     return f"*Left out to stay within the limit of this page: {' and '.join(parts)}. The full report has them.*"
 
 
@@ -104,16 +105,19 @@ def _head(review: dict[str, Any]) -> str:
     s = review["submission"]
     name = f" {text(s['name'], 120)}" if s["name"] else ""
     which = code(f"#{s['pr']}" if s["pr"] is not None else s["label"])
-    lines = [f"## {review['verdict']}: {text(review['reason'], 500)}",
-             f"**Not checked:** {text(review['not_checked'] or 'nothing was left out', 700)}", ""]
+    lines = [
+        f"## {review['verdict']}: {text(review['reason'], 500)}",
+        f"**Not checked:** {text(review['not_checked'] or 'nothing was left out', 700)}",
+        "",
+    ]
     facts = [f"{s['track']} track", s["date"], f"head {code(s['head'][:12])}" if s["head"] else None]
     lines.append(f"Submission {which}{name} ({', '.join(fact for fact in facts if fact)})")
     if review["error"]:
-        return "\n".join(lines + ["", fenced(review["error"]["message"].split("\n")[:40])])
+        return "\n".join([*lines, "", fenced(review["error"]["message"].split("\n")[:40])])
     lines += ["", "| condition | state | what decides it |", "|---|---|---|"]
     for row in review["board"]:
         key = f"{row['key']} " if row["key"].startswith("C") else ""
-        lines.append(f"| {key}{row['title']} | **{row['state']}** | {text(row['summary'], 200)} |")
+        lines.append(f"| {text(key + row['title'])} | **{row['state']}** | {text(row['summary'], 200)} |")
     return "\n".join(lines + _claims(review["ledger"]))
 
 
@@ -125,8 +129,10 @@ def _claims(ledger: list[dict[str, Any]]) -> list[str]:
     for row in whole[:LEDGER_ROWS]:
         scope = "" if row["scope"] == "submission" else f", {text(row['scope'], 40)}"
         computed = number(row["computed"]) if row["computed"] is not None else "–"
-        lines.append(f"| {text(subject(row), 70)}{scope} | {_quantities(row['claimed'])} "
-                     f"| {_quantities(row['evidence'])} | {computed} | {text(row['status'], 20)} |")
+        lines.append(
+            f"| {text(subject(row), 70)}{scope} | {_quantities(row['claimed'])} "
+            f"| {_quantities(row['evidence'])} | {computed} | {text(row['status'], 20)} |"
+        )
     if len(whole) > LEDGER_ROWS:
         lines += ["", f"*and {plural(len(whole) - LEDGER_ROWS, 'further row')}*"]
     return lines
@@ -146,8 +152,10 @@ def _target(url: str) -> str:
 
 def _finding(finding: dict[str, Any]) -> str:
     icon = _ICON.get(finding["status"], "")
-    lines = [f"### {icon} {text(finding['title'], 120)} ({code(finding['rule'])}, {text(finding['severity'])})",
-             f"**{finding['status'].upper()}:** {text(finding['summary'], 600)}"]
+    lines = [
+        f"### {icon} {text(finding['title'], 120)} ({code(finding['rule'])}, {text(finding['severity'])})",
+        f"**{finding['status'].upper()}:** {text(finding['summary'], 600)}",
+    ]
     if finding["explanation"]:
         lines += ["", text(finding["explanation"], 1500)]
     for block in finding["evidence"][:EXCERPT_BLOCKS]:
@@ -168,8 +176,10 @@ def _rulings(finding: dict[str, Any]) -> list[str]:
     lines = []
     against, legal = finding["precedents"]["illegal"][:6], finding["precedents"]["legal"][:6]
     if against or legal:
-        sides = [f"ruled against {' '.join(code(f'#{n}') for n in against)}" if against else "",
-                 f"ruled legal {' '.join(code(f'#{n}') for n in legal)}" if legal else ""]
+        sides = [
+            f"ruled against {' '.join(code(f'#{n}') for n in against)}" if against else "",
+            f"ruled legal {' '.join(code(f'#{n}') for n in legal)}" if legal else "",
+        ]
         lines += ["", "Precedents: " + "; ".join(side for side in sides if side)]
     urls = [url for url in map(safe_url, finding["sources"][:4]) if url]
     if urls:
@@ -187,8 +197,11 @@ def _excerpt(block: dict[str, Any]) -> list[str]:
     shown = _around_marks(block["lines"])
     if shown:
         width = max(len(str(line["number"] or "")) for line in shown)
-        rows = [f"{'>' if line['mark'] else ' '} {line['number'] or '':>{width}}  {line['text']}"
-                + (f"   <- {one_line(line['note'], 80)}" if line["note"] else "") for line in shown]
+        rows = [
+            f"{'>' if line['mark'] else ' '} {line['number'] or '':>{width}}  {line['text']}"
+            + (f"   <- {one_line(line['note'], 80)}" if line["note"] else "")
+            for line in shown
+        ]
         lines.append(fenced(rows, "text"))
     return lines
 
@@ -207,29 +220,40 @@ def _quiet(findings: list[dict[str, Any]]) -> str:
     rows = [f"- ✅ {text(f['title'], 100)} ({code(f['rule'])}): {text(f['summary'], 200)}" for f in passed]
     bound = len(findings) - len(passed)
     rest = [f"- {plural(bound, 'rule')} not applicable to this track or date"] if bound else []
-    return "\n".join(["<details><summary>" + plural(len(passed), "rule") + " passed</summary>", "", *rows, *rest, "",
-                      "</details>"])  # fmt: skip
+    return "\n".join(
+        ["<details><summary>" + plural(len(passed), "rule") + " passed</summary>", "", *rows, *rest, "", "</details>"]
+    )
 
 
 def _tail(review: dict[str, Any]) -> str:
-    absent = [f"{w['name']} ({text(w['absent_because'], 160)})" for w in review["witnesses"] if not w["testified"]]
+    absent = [
+        f"{text(w['name'])} ({text(w['absent_because'], 160)})" for w in review["witnesses"] if not w["testified"]
+    ]
+    tool = f"{text(review['tool']['name'])} {text(review['tool']['version'])}"
     lines = ["---"]
     if absent:
         lines.append(f"Witnesses that did not testify: {'; '.join(absent)}.")
-    lines += ["", "This is a reading of the evidence named above by "
-              f"{review['tool']['name']} {review['tool']['version']}, not a ruling; the organisers decide. **If a finding "
-              "is wrong**, please answer with the line or log entry that shows it, or push a fix: the review can be "
-              "repeated on the new head. Thank you for the work in this submission."]  # fmt: skip
+    lines += [
+        "",
+        f"This is a reading of the evidence named above by {tool}, not a ruling; the organisers decide. "
+        "**If a finding is wrong**, please answer with the line or log entry that shows it, or push a fix: the review can be "
+        "repeated on the new head. Thank you for the work in this submission.",
+    ]
     return "\n".join(lines)
 
 
 def annotations(review: dict[str, Any], limit: int = ANNOTATION_LIMIT) -> list[str]:
-    """GitHub workflow commands, the gravest findings first, at most `limit` (the last one then says how many are left)."""
-    lines = [_annotation(finding) for finding in review["findings"] if finding["status"] in ("fail", "warn", "unknown")]
+    """GitHub workflow commands, gravest first, at most `limit` (the last one then says how many are left)."""
+    lines = [
+        _annotation(finding) for finding in review["findings"] if finding["status"] in ("fail", "warn", "unknown")
+    ]
     if len(lines) <= limit:
         return lines
     rest = len(lines) - limit + 1
-    return lines[: limit - 1] + [f"::notice title=auditor::{_data(plural(rest, 'further finding') + ' in the report')}"]
+    return [
+        *lines[: limit - 1],
+        f"::notice title=auditor::{_data(plural(rest, 'further finding') + ' in the report')}",
+    ]
 
 
 def _annotation(finding: dict[str, Any]) -> str:

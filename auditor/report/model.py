@@ -33,7 +33,9 @@ MAX_FILES = 400
 MAX_PROBLEMS = 100
 
 _SEVERITIES = [severity.value for severity in Severity]
-_STATUSES = [status.value for status in (Status.FAIL, Status.WARN, Status.UNKNOWN, Status.PASS, Status.NOT_APPLICABLE)]
+_STATUSES = [
+    status.value for status in (Status.FAIL, Status.WARN, Status.UNKNOWN, Status.PASS, Status.NOT_APPLICABLE)
+]
 _LEDGER = ["conflicts", "no evidence", "not claimed", "agrees"]
 
 
@@ -52,41 +54,62 @@ def document(
     places = Places(case, head)
     findings = sorted((_finding(f, places) for f in review.findings), key=_gravity)
     stamp = generated.isoformat() if isinstance(generated, (dt.date, dt.datetime)) else generated
-    return clean({
-        "format": FORMAT,
-        "tool": {"name": "parameter-golf-auditor", "version": __version__},
-        "generated": stamp,
-        "seconds": round(review.seconds, 3),
-        "durations": {key: round(value, 3) for key, value in sorted((durations or {}).items())},
-        "submission": _submission(review.label, submission, review.case, places),
-        "verdict": review.verdict.value,
-        "exit_code": review.verdict.exit_code,
-        "reason": review.reason,
-        "not_checked": review.not_checked.removeprefix("Not checked: "),
-        "error": {"message": review.error, "defect": review.defect} if review.error else None,
-        "board": board(findings),
-        "counts": _counts(findings),
-        "witnesses": _witnesses(review),
-        "findings": findings,
-        "ledger": _ledger(case.ledger, places) if case else [],
-        "forensics": [_forensic(fact, places) for fact in case.forensics] if case else [],
-        "statistics": _plain(case.statistics) if case else None,
-        "series": series(case) if case else None,
-        "timelines": timelines(case.timelines, places) if case else {"static": None, "run": None},
-        "problems": _problems(review),
-    })  # fmt: skip
+    return clean(
+        {
+            "format": FORMAT,
+            "tool": {"name": "parameter-golf-auditor", "version": __version__},
+            "generated": stamp,
+            "seconds": round(review.seconds, 3),
+            "durations": {key: round(value, 3) for key, value in sorted((durations or {}).items())},
+            "submission": _submission(review.label, submission, review.case, places),
+            "verdict": review.verdict.value,
+            "exit_code": review.verdict.exit_code,
+            "reason": review.reason,
+            "not_checked": review.not_checked.removeprefix("Not checked: "),
+            "error": {"message": review.error, "defect": review.defect} if review.error else None,
+            "board": board(findings),
+            "counts": _counts(findings),
+            "witnesses": _witnesses(review),
+            "findings": findings,
+            "ledger": _ledger(case.ledger, places) if case else [],
+            "forensics": [_forensic(fact, places) for fact in case.forensics] if case else [],
+            "statistics": _plain(case.statistics) if case else None,
+            "series": series(case) if case else None,
+            "timelines": timelines(case.timelines, places) if case else {"static": None, "run": None},
+            "problems": _problems(review),
+        }
+    )
 
 
 def _submission(label: str, submission: Submission | None, case: Any, places: Places) -> dict[str, Any]:
     if submission is None:
-        return {"label": label, "name": None, "author": None, "pr": None, "url": None, "head": "", "base": "",
-                "folder": "", "track": "unknown", "date": None, "head_date": None, "main_script": None,
-                "packed": False, "counted_code_bytes": None, "files": [], "files_left_out": 0, "changes": 0,
-                "other_folders": [], "stale_folders": []}
+        return {
+            "label": label,
+            "name": None,
+            "author": None,
+            "pr": None,
+            "url": None,
+            "head": "",
+            "base": "",
+            "folder": "",
+            "track": "unknown",
+            "date": None,
+            "head_date": None,
+            "main_script": None,
+            "packed": False,
+            "counted_code_bytes": None,
+            "files": [],
+            "files_left_out": 0,
+            "changes": 0,
+            "other_folders": [],
+            "stale_folders": [],
+        }
     s = submission
     main = case.metadata[0] if case and case.metadata else None
-    files = [{"path": path, "role": _role(s, path), "size": entry.size, "kind": entry.kind, "url": places.url(path)}
-             for path, entry in sorted(s.files.items())]
+    files = [
+        {"path": path, "role": _role(s, path), "size": entry.size, "kind": entry.kind, "url": places.url(path)}
+        for path, entry in sorted(s.files.items())
+    ]
     return {
         "label": s.label or label,
         "name": (main.name if main else None) or (case.readme.title if case and case.readme else None) or None,
@@ -111,9 +134,14 @@ def _submission(label: str, submission: Submission | None, case: Any, places: Pl
 
 
 def _role(submission: Submission, path: str) -> str:
-    roles = (("main script", [submission.main_script]), ("readme", [submission.readme]),
-             ("metadata", submission.metadata), ("log", submission.logs), ("artifact", submission.artifacts),
-             ("module", submission.modules))
+    roles = (
+        ("main script", [submission.main_script]),
+        ("readme", [submission.readme]),
+        ("metadata", submission.metadata),
+        ("log", submission.logs),
+        ("artifact", submission.artifacts),
+        ("module", submission.modules),
+    )
     return next((role for role, paths in roles if path in paths), "other")
 
 
@@ -137,7 +165,8 @@ def _finding(finding: Finding, places: Places) -> dict[str, Any]:
         "authority": rule.authority if rule else "",
         "evidence": places.excerpts(finding.evidence),
         "remedy": finding.remedy or (rule.remedy if rule and finding.status is not Status.PASS else ""),
-        "precedents": {"legal": list(rule.legal_precedents), "illegal": list(rule.illegal_precedents)} if rule
+        "precedents": {"legal": list(rule.legal_precedents), "illegal": list(rule.illegal_precedents)}
+        if rule
         else {"legal": [], "illegal": []},
         "sources": list(rule.sources) if rule else [],
         "history": rule.history if rule else "",
@@ -156,9 +185,11 @@ def _rule(name: str) -> Rule | None:
         return None
 
 
-def _gravity(finding: dict[str, Any]) -> tuple[int, int, str]:
-    """Failures first, the gravest severity first, then by id."""
-    return (_STATUSES.index(finding["status"]), _SEVERITIES.index(finding["severity"]), finding["rule"])
+def _gravity(finding: dict[str, Any]) -> tuple[int, int, int, str]:
+    """Failures first, the gravest severity first, then in the order of the rule book's groups, then by id."""
+    groups = list(FAMILIES)
+    group = groups.index(finding["family"]) if finding["family"] in groups else len(groups)
+    return (_STATUSES.index(finding["status"]), _SEVERITIES.index(finding["severity"]), group, finding["rule"])
 
 
 def _counts(findings: list[dict[str, Any]]) -> dict[str, int]:
@@ -169,18 +200,30 @@ def _witnesses(review: Review) -> list[dict[str, Any]]:
     """Every witness with whether it testified; absence always has a reason."""
     rows = []
     for witness in Witness:
-        decided = sum(finding.witness is witness and finding.status in (Status.PASS, Status.FAIL, Status.WARN)
-                      for finding in review.findings)
+        decided = sum(
+            finding.witness is witness and finding.status in (Status.PASS, Status.FAIL, Status.WARN)
+            for finding in review.findings
+        )
         why = review.case.absent.get(witness, "") if review.case else "the submission could not be read"
-        present = review.case is not None and not why and _present(review, witness)
-        rows.append({"name": witness.value, "testified": present, "decided": decided,
-                     "absent_because": "" if present else why or "not part of this review"})
+        present = review.case is not None and (decided > 0 or (not why and _present(review, witness)))
+        rows.append(
+            {
+                "name": witness.value,
+                "testified": present,
+                "decided": decided,
+                "partly": why if present else "",
+                "absent_because": "" if present else why or "not part of this review",
+            }
+        )
     return rows
 
 
 def _present(review: Review, witness: Witness) -> bool:
-    return witness is Witness.DOCUMENTS or witness in review.case.timelines or any(
-        finding.witness is witness and finding.status is not Status.UNKNOWN for finding in review.findings)
+    return (
+        witness is Witness.DOCUMENTS
+        or witness in review.case.timelines
+        or any(finding.witness is witness and finding.status is not Status.UNKNOWN for finding in review.findings)
+    )
 
 
 def _ledger(claims: list[Any], places: Places) -> list[dict[str, Any]]:
@@ -194,8 +237,13 @@ def _ledger(claims: list[Any], places: Places) -> list[dict[str, Any]]:
 
 def _forensic(fact: Any, places: Places) -> dict[str, Any]:
     evidence = [Evidence(source.path, source.line, source.excerpt, source.key) for source in fact.sources[:12]]
-    return {"kind": fact.kind, "strength": fact.strength, "summary": fact.summary, "explanation": fact.explanation,
-            "evidence": places.excerpts(evidence)}
+    return {
+        "kind": fact.kind,
+        "strength": fact.strength,
+        "summary": fact.summary,
+        "explanation": fact.explanation,
+        "evidence": places.excerpts(evidence),
+    }
 
 
 def _problems(review: Review) -> list[str]:
@@ -211,7 +259,7 @@ def _problems(review: Review) -> list[str]:
 
 def _plain(value: Any, depth: int = 0) -> Any:
     """Dataclasses, enumerations and dates as JSON; what JSON cannot hold (NaN, deep or foreign objects) as None."""
-    if value is None or isinstance(value, (str, bool, int)) and not isinstance(value, enum.Enum):
+    if value is None or (isinstance(value, (str, bool, int)) and not isinstance(value, enum.Enum)):
         return value
     if isinstance(value, enum.Enum):
         return value.value
@@ -229,5 +277,3 @@ def _plain(value: Any, depth: int = 0) -> Any:
         items = sorted(value, key=repr) if isinstance(value, (set, frozenset)) else list(value)
         return [_plain(item, depth + 1) for item in items[:200]]
     return _plain(value.item(), depth + 1) if hasattr(value, "item") else None
-
-

@@ -99,15 +99,27 @@ class Places:
     def _block(self, group: list[Evidence]) -> dict[str, Any]:
         first = group[0]
         if first.line is None:
-            return {"path": first.path, "start": None, "end": None, "url": self.url(first.path),
-                    "note": first.note, "lines": _bare(first.excerpt, None)}
+            return {
+                "path": first.path,
+                "start": None,
+                "end": None,
+                "url": self.url(first.path),
+                "note": first.note,
+                "lines": _bare(first.excerpt, None),
+            }
         own = {item.line: item for item in group}
         lines = self._context(first.path, own)
         start, end = lines[0]["number"], lines[-1]["number"]
         marked = sorted(own)
         note = group[0].note if len(group) == 1 else ""
-        return {"path": first.path, "start": start, "end": end, "note": note, "lines": lines,
-                "url": self.url(first.path, marked[0], marked[-1])}
+        return {
+            "path": first.path,
+            "start": start,
+            "end": end,
+            "note": note,
+            "lines": lines,
+            "url": self.url(first.path, marked[0], marked[-1]),
+        }
 
     def _context(self, path: str, own: dict[int, Evidence]) -> list[dict[str, Any]]:
         file = self._file(path)
@@ -143,7 +155,9 @@ def _bare(excerpt: str, line: int | None, note: str = "") -> list[dict[str, Any]
     texts = excerpt.strip("\n").split("\n")[:MAX_LINES] if excerpt.strip() else []
     if not texts and line is not None:
         texts = [""]
-    rows = [_row(None if line is None else line + i, text, line is not None and i == 0) for i, text in enumerate(texts)]
+    rows = [
+        _row(None if line is None else line + i, text, line is not None and i == 0) for i, text in enumerate(texts)
+    ]
     if rows and note:
         rows[0]["note"] = note
     return rows

@@ -7,6 +7,7 @@ colour alone. Claimed values are drawn as dashed lines across the evidence. Ever
 
 from __future__ import annotations
 
+import itertools
 import math
 from collections.abc import Iterable, Sequence
 from dataclasses import dataclass, field
@@ -57,7 +58,7 @@ def nice_ticks(low: float, high: float, target: int = 5) -> list[float]:
 
 def tick_text(value: float, ticks: Sequence[float]) -> str:
     """A tick as short as it can be without two ticks reading alike."""
-    step = min((b - a for a, b in zip(ticks, ticks[1:], strict=False)), default=abs(value) or 1)
+    step = min((b - a for a, b in itertools.pairwise(ticks)), default=abs(value) or 1)
     if value == 0:
         return "0"
     if step >= 1e6:
@@ -69,7 +70,7 @@ def tick_text(value: float, ticks: Sequence[float]) -> str:
 
 
 def training_plot(series: dict[str, Any]) -> Markup:
-    """Validation BPB (lines with marks) by step, a line per run; the claimed BPB dashed. Empty when nothing was logged."""
+    """Validation BPB by step, a line per run; the claimed BPB dashed. Empty when nothing was logged."""
     curves = [curve for curve in series["training"] if curve["val_bpb"]]
     if not curves:
         return _loss_plot(series)
@@ -78,23 +79,36 @@ def training_plot(series: dict[str, Any]) -> Markup:
     tails = [point[1] for curve in curves for point in curve["val_bpb"][1:]] or [curves[0]["val_bpb"][0][1]]
     low = min([*tails, *(value for _, value in finals), *([claimed["value"]] if claimed else [])])
     high = min(max(tails), low + 0.6)
-    chart = _Chart("Validation BPB during training", "training step", "bits per byte",
-                   (0, max(curve["val_bpb"][-1][0] for curve in curves)), (low, high))
+    chart = _Chart(
+        "Validation BPB during training",
+        "training step",
+        "bits per byte",
+        (0, max(curve["val_bpb"][-1][0] for curve in curves)),
+        (low, high),
+    )
     for i, curve in enumerate(curves):
         chart.line(i, curve["val_bpb"], curve["label"], "step {x}: {y} BPB (line {line})", marks=True)
     if claimed:
-        chart.level(claimed["value"], f"claimed {claimed['text']}", "claim")
-    return chart.svg("The first evaluation, before training, lies above the frame."
-                     if any(curve["val_bpb"][0][1] > high for curve in curves) else "")
+        chart.level(claimed["value"], f"claimed {clip(claimed['text'], 24)}", "claim")
+    return chart.svg(
+        "The first evaluation, before training, lies above the frame."
+        if any(curve["val_bpb"][0][1] > high for curve in curves)
+        else ""
+    )
 
 
 def _loss_plot(series: dict[str, Any]) -> Markup:
     curves = [curve for curve in series["training"] if len(curve["train_loss"]) > 1]
     if not curves:
         return Markup("")
-    tails = [p[1] for curve in curves for p in curve["train_loss"][len(curve["train_loss"]) // 10:]]
-    chart = _Chart("Training loss", "training step", "nats per token",
-                   (0, max(curve["train_loss"][-1][0] for curve in curves)), (min(tails), max(tails)))
+    tails = [p[1] for curve in curves for p in curve["train_loss"][len(curve["train_loss"]) // 10 :]]
+    chart = _Chart(
+        "Training loss",
+        "training step",
+        "nats per token",
+        (0, max(curve["train_loss"][-1][0] for curve in curves)),
+        (min(tails), max(tails)),
+    )
     for i, curve in enumerate(curves):
         chart.line(i, curve["train_loss"], curve["label"], "step {x}: {y} nats (line {line})")
     return chart.svg("")
@@ -106,25 +120,46 @@ def running_plot(series: dict[str, Any]) -> Markup:
     if not curves:
         return Markup("")
     claimed = series.get("claimed_bpb")
-    late = [p[1] for curve in curves for p in curve["bpb"][max(1, len(curve["bpb"]) // 20):]]
+    late = [p[1] for curve in curves for p in curve["bpb"][max(1, len(curve["bpb"]) // 20) :]]
     values = late + [c["final"] for c in curves if c["final"] is not None] + ([claimed["value"]] if claimed else [])
-    chart = _Chart("Running BPB during evaluation", "share of the stream scored, %", "bits per byte", (0, 100),
-                   (min(values), max(values)))
+    chart = _Chart(
+        "Running BPB during evaluation",
+        "share of the stream scored, %",
+        "bits per byte",
+        (0, 100),
+        (min(values), max(values)),
+    )
     for i, curve in enumerate(curves):
         total = curve["total"] or curve["bpb"][-1][0] or 1
         points = [[100 * p[0] / total, p[1], p[2]] for p in curve["bpb"]]
-        chart.line(i, points, curve["label"], curve["name"] + " at {x} %: {y} BPB (line {line})", marks=len(points) < 12)
+        chart.line(
+            i, points, curve["label"], curve["name"] + " at {x} %: {y} BPB (line {line})", marks=len(points) < 12
+        )
     if claimed:
-        chart.level(claimed["value"], f"claimed {claimed['text']}", "claim")
+        chart.level(claimed["value"], f"claimed {clip(claimed['text'], 24)}", "claim")
     return chart.svg("")
 
 
 def bytes_plot(series: dict[str, Any]) -> Markup:
     """Model and code bytes stacked, a bar per run and one for the claim, against the cap."""
-    rows = [{"label": bar["label"], "claimed": bar["claimed"], "parts": _byte_parts(bar), "total": bar["total"],
-             "text": f"{bar['total']:,.0f}"} for bar in series["bytes"]]
-    return _bars("Artifact against the cap", "bytes", rows, series["cap_bytes"],
-                 f"cap {series['cap_bytes']:,}", ("model", "code", "total"))
+    rows = [
+        {
+            "label": bar["label"],
+            "claimed": bar["claimed"],
+            "parts": _byte_parts(bar),
+            "total": bar["total"],
+            "text": f"{bar['total']:,.0f}",
+        }
+        for bar in series["bytes"]
+    ]
+    return _bars(
+        "Artifact against the cap",
+        "bytes",
+        rows,
+        series["cap_bytes"],
+        f"cap {series['cap_bytes']:,}",
+        ("model", "code", "total"),
+    )
 
 
 def _byte_parts(bar: dict[str, Any]) -> list[tuple[str, float]]:
@@ -145,10 +180,24 @@ def time_plot(series: dict[str, Any]) -> Markup:
             total = sum(segment["seconds"] for segment in segments)
             parts = [(segment["name"], segment["seconds"]) for segment in segments]
             kinds = [phase if phase == "evaluation" or name == "training" else "after training" for name, _ in parts]
-            rows.append({"label": f"{bar['label']}, {_SHORT[phase]}", "parts": parts, "total": total, "kinds": kinds,
-                         "claimed": bar["claimed"], "text": _seconds_text(parts, kinds)})
-    return _bars("Time against the budgets", "seconds", rows, series["budget_seconds"],
-                 f"{series['budget_seconds']:g} s each", ("training", "after training", "evaluation"))
+            rows.append(
+                {
+                    "label": f"{bar['label']}, {_SHORT[phase]}",
+                    "parts": parts,
+                    "total": total,
+                    "kinds": kinds,
+                    "claimed": bar["claimed"],
+                    "text": _seconds_text(parts, kinds),
+                }
+            )
+    return _bars(
+        "Time against the budgets",
+        "seconds",
+        rows,
+        series["budget_seconds"],
+        f"{series['budget_seconds']:g} s each",
+        ("training", "after training", "evaluation"),
+    )
 
 
 def _seconds_text(parts: list[tuple[str, float]], kinds: list[str]) -> str:
@@ -171,13 +220,27 @@ def order_plot(tree: dict[str, Any]) -> Markup:
         words = f"{'scored AFTER an update saw it' if mark['late'] else mark['kind'].lower()}, line {mark['line']}"
         for start, end in mark["positions"]:
             y = chart.y(end)
-            chart.body.append(Markup(
-                '<rect class="o-{}" x="{}" y="{}" width="{}" height="{}"><title>{}: {}–{}</title></rect>'
-            ).format(kind, chart.x(i), y, round(step * 0.86, 2), max(round(chart.y(start) - y, 1), 1.2),
-                     words, number(start), number(end)))  # fmt: skip
+            chart.body.append(
+                Markup(
+                    '<rect class="o-{}" x="{}" y="{}" width="{}" height="{}"><title>{}: {}–{}</title></rect>'
+                ).format(
+                    kind,
+                    chart.x(i),
+                    y,
+                    round(step * 0.86, 2),
+                    max(round(chart.y(start) - y, 1), 1.2),
+                    words,
+                    number(start),
+                    number(end),
+                )
+            )
     seen = {"late" if mark["late"] else mark["kind"].lower() for mark in marks}
-    names = (("score", "scored"), ("update", "learnt from"), ("late", "scored after it was learnt from"),
-             ("calibrate", "calibrated on"))
+    names = (
+        ("score", "scored"),
+        ("update", "learnt from"),
+        ("late", "scored after it was learnt from"),
+        ("calibrate", "calibrated on"),
+    )
     chart.legend = [(f"o-{kind}", words) for kind, words in names if kind in seen]
     left_out = tree["marks_total"] - len(marks)
     return chart.svg(f"{left_out:,} later events are left out." if left_out > 0 else "")
@@ -186,7 +249,9 @@ def order_plot(tree: dict[str, Any]) -> Markup:
 class _Chart:
     """Axes, grid, lines and a legend on one canvas."""
 
-    def __init__(self, title: str, x_label: str, y_label: str, xs: tuple[float, float], ys: tuple[float, float]) -> None:
+    def __init__(
+        self, title: str, x_label: str, y_label: str, xs: tuple[float, float], ys: tuple[float, float]
+    ) -> None:
         room = (ys[1] - ys[0]) * 0.06 or 0.01
         self.title = title
         self.x = Axis(*xs, LEFT, WIDTH - RIGHT, x_label)
@@ -201,8 +266,11 @@ class _Chart:
         self.body.append(Markup('<path class="run r{}" d="{}"/>').format(index % 6, path))
         for p in inside if marks or len(inside) == 1 else inside[-1:]:
             words = hint.format(x=number(p[0], 1), y=number(p[1], 5), line=p[2])
-            self.body.append(Markup('<circle class="dot r{}" cx="{}" cy="{}" r="3"><title>{}, {}</title></circle>')
-                             .format(index % 6, self.x(p[0]), self.y(p[1]), label, words))
+            self.body.append(
+                Markup('<circle class="dot r{}" cx="{}" cy="{}" r="3"><title>{}, {}</title></circle>').format(
+                    index % 6, self.x(p[0]), self.y(p[1]), label, words
+                )
+            )
         self.legend.append((f"run r{index % 6}", label))
 
     def level(self, value: float, label: str, kind: str) -> None:
@@ -210,28 +278,38 @@ class _Chart:
         y = self.y(value)
         self.body.append(Markup('<path class="level {}" d="M{},{}H{}"/>').format(kind, LEFT, y, WIDTH - RIGHT))
         text_y = y - 6 if y > TOP + 24 else y + 16
-        self.body.append(Markup('<text class="{}" x="{}" y="{}">{}</text>')
-                         .format(kind, LEFT + 8, round(text_y, 1), label))
+        self.body.append(
+            Markup('<text class="{}" x="{}" y="{}">{}</text>').format(kind, LEFT + 8, round(text_y, 1), label)
+        )
 
     def svg(self, note: str) -> Markup:
         """The finished figure with its legend and note."""
         grid = []
         for tick in self.y.ticks:
-            grid.append(Markup('<path class="grid" d="M{},{}H{}"/><text x="{}" y="{}" text-anchor="end">{}</text>').format(
-                LEFT, self.y(tick), WIDTH - RIGHT, LEFT - 6, self.y(tick) + 4, tick_text(tick, self.y.ticks)))
+            grid.append(
+                Markup('<path class="grid" d="M{},{}H{}"/><text x="{}" y="{}" text-anchor="end">{}</text>').format(
+                    LEFT, self.y(tick), WIDTH - RIGHT, LEFT - 6, self.y(tick) + 4, tick_text(tick, self.y.ticks)
+                )
+            )
         for tick in self.x.ticks:
-            grid.append(Markup('<path class="tick" d="M{},{}v5"/><text x="{}" y="{}" text-anchor="middle">{}</text>').format(
-                self.x(tick), HEIGHT - BOTTOM, self.x(tick), HEIGHT - BOTTOM + 19, tick_text(tick, self.x.ticks)))
+            grid.append(
+                Markup('<path class="tick" d="M{},{}v5"/><text x="{}" y="{}" text-anchor="middle">{}</text>').format(
+                    self.x(tick), HEIGHT - BOTTOM, self.x(tick), HEIGHT - BOTTOM + 19, tick_text(tick, self.x.ticks)
+                )
+            )
         axes = Markup('<path class="axis" d="M{},{}V{}H{}"/>').format(LEFT, TOP, HEIGHT - BOTTOM, WIDTH - RIGHT)
         names = Markup('<text class="name" x="{}" y="{}" text-anchor="middle">{}</text>').format(
-            (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, self.x.label)
-        unit = Markup('<text class="name" transform="translate(13 {}) rotate(-90)" text-anchor="middle">{}</text>').format(
-            (TOP + HEIGHT - BOTTOM) / 2, self.y.label)
+            (LEFT + WIDTH - RIGHT) / 2, HEIGHT - 6, self.x.label
+        )
+        unit = Markup(
+            '<text class="name" transform="translate(13 {}) rotate(-90)" text-anchor="middle">{}</text>'
+        ).format((TOP + HEIGHT - BOTTOM) / 2, self.y.label)
         return _figure(self.title, HEIGHT, [*grid, axes, *self.body, names, unit], self.legend, note)
 
 
-def _bars(title: str, unit: str, rows: list[dict[str, Any]], limit: float, limit_text: str,
-          kinds: tuple[str, ...]) -> Markup:  # fmt: skip
+def _bars(
+    title: str, unit: str, rows: list[dict[str, Any]], limit: float, limit_text: str, kinds: tuple[str, ...]
+) -> Markup:
     """Horizontal stacked bars with a limit line; a row over the limit is marked in words and colour."""
     if not rows:
         return Markup("")
@@ -241,14 +319,23 @@ def _bars(title: str, unit: str, rows: list[dict[str, Any]], limit: float, limit
     bottom = height - 42
     body: list[Markup] = []
     for tick in x.ticks:
-        body.append(Markup('<path class="grid" d="M{},{}V{}"/><text x="{}" y="{}" text-anchor="middle">{}</text>').format(
-            x(tick), 26, bottom, x(tick), bottom + 17, tick_text(tick, x.ticks)))
+        body.append(
+            Markup('<path class="grid" d="M{},{}V{}"/><text x="{}" y="{}" text-anchor="middle">{}</text>').format(
+                x(tick), 26, bottom, x(tick), bottom + 17, tick_text(tick, x.ticks)
+            )
+        )
     for i, row in enumerate(shown):
         body += _bar(row, 34 * i + 34, x, limit, kinds)
-    body.append(Markup('<path class="level cap" d="M{},{}V{}"/><text class="cap" x="{}" y="16" text-anchor="end">{}</text>')
-                .format(x(limit), 22, bottom, min(x(limit) + 4, WIDTH - 2), limit_text))
-    body.append(Markup('<text class="name" x="{}" y="{}" text-anchor="middle">{}</text>').format(
-        (left + WIDTH - RIGHT) / 2, height - 6, unit))
+    body.append(
+        Markup(
+            '<path class="level cap" d="M{},{}V{}"/><text class="cap" x="{}" y="16" text-anchor="end">{}</text>'
+        ).format(x(limit), 22, bottom, min(x(limit) + 4, WIDTH - 2), limit_text)
+    )
+    body.append(
+        Markup('<text class="name" x="{}" y="{}" text-anchor="middle">{}</text>').format(
+            (left + WIDTH - RIGHT) / 2, height - 6, unit
+        )
+    )
     used = {kind for row in shown for kind in row.get("kinds", [name for name, _ in row["parts"]])}
     legend = [("b-" + kind.replace(" ", "-"), kind) for kind in kinds if kind in used]
     note = f"{len(rows) - len(shown)} further bars are left out." if len(rows) > len(shown) else ""
@@ -260,31 +347,49 @@ def _bar(row: dict[str, Any], y: int, x: Axis, limit: float, kinds: tuple[str, .
     over = (max(amount for _, amount in row["parts"]) if "kinds" in row else row["total"]) > limit
     label = clip(row["label"], 20)
     yield Markup('<text class="{}" x="{}" y="{}" text-anchor="end">{}</text>').format(
-        "claim" if row["claimed"] else "", x.start - 8, y + 15, label)
+        "claim" if row["claimed"] else "", x.start - 8, y + 15, label
+    )
     position = 0.0
     for i, (name, amount) in enumerate(row["parts"]):
         kind = row["kinds"][i] if "kinds" in row else name
         width = max(x(position + amount) - x(position), 0.8)
         yield Markup('<rect class="b-{}{}" x="{}" y="{}" width="{}" height="20"><title>{}: {}</title></rect>').format(
-            kind.replace(" ", "-") if kind in kinds else "other", " claimed" if row["claimed"] else "", x(position), y, round(width, 1),
-            name, number(amount, 1))
+            kind.replace(" ", "-") if kind in kinds else "other",
+            " claimed" if row["claimed"] else "",
+            x(position),
+            y,
+            round(width, 1),
+            name,
+            number(amount, 1),
+        )
         position += amount
     inside = x(row["total"]) - x.start > 120
     at = x(row["total"]) - 6 if inside else x(row["total"]) + 6
     words = f"{row['text']} OVER" if over else row["text"]
     yield Markup('<text class="value{}{}" x="{}" y="{}" text-anchor="{}">{}</text>').format(
-        " in" if inside and not row["claimed"] else "", " over" if over else "", round(at, 1), y + 15, "end" if inside else "start", words)
+        " in" if inside and not row["claimed"] else "",
+        " over" if over else "",
+        round(at, 1),
+        y + 15,
+        "end" if inside else "start",
+        words,
+    )
 
 
 def _figure(title: str, height: int, body: Sequence[Markup], legend: Sequence[tuple[str, str]], note: str) -> Markup:
     keys = Markup("").join(
-        Markup('<span><svg class="key" width="26" height="12" aria-hidden="true">{}</svg>{}</span>').format(_key(kind), name)
-        for kind, name in legend)  # fmt: skip
+        Markup('<span><svg class="key" width="26" height="12" aria-hidden="true">{}</svg>{}</span>').format(
+            _key(kind), name
+        )
+        for kind, name in legend
+    )
     svg = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, height, title, Markup("").join(body))
+        WIDTH, height, title, Markup("").join(body)
+    )
     tail = Markup('<p class="note">{}</p>').format(note) if note else Markup("")
     return Markup('<figure><figcaption>{}</figcaption>{}<p class="legend">{}</p>{}</figure>').format(
-        escape(title), svg, keys, tail)
+        escape(title), svg, keys, tail
+    )
 
 
 def _key(kind: str) -> Markup:

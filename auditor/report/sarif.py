@@ -1,7 +1,8 @@
 """A document as SARIF 2.1.0, within what GitHub code scanning accepts.
 
-Limits: 20 runs, 25,000 rules, 25,000 results of which 5,000 are shown, 1,000 locations a result of which 100 are shown,
-10,000 steps of a thread flow of which 1,000 are shown, 20 tags a rule of which 10 are shown. We stay with what is shown.
+Limits: 20 runs, 25,000 rules, 25,000 results of which 5,000 are shown, 1,000 locations a result of which 100 are
+shown, 10,000 steps of a thread flow of which 1,000 are shown, 20 tags a rule of which 10 are shown. We stay with
+what is shown.
 A result's fingerprint depends on rule, file and marked text, not on line numbers: an edit above does not make it new.
 """
 
@@ -13,7 +14,7 @@ from typing import Any
 from urllib.parse import quote
 
 from auditor.report.places import REPOSITORY
-from auditor.report.text import clean, clip, number, safe_url
+from auditor.report.text import clean, clip, number, plural, safe_url
 
 RESULT_LIMIT = 5_000
 RULE_LIMIT = 25_000
@@ -40,16 +41,27 @@ def sarif(reviews: list[dict[str, Any]]) -> dict[str, Any]:
     rules = list({finding["rule"]: finding for _, finding in pairs}.values())[:RULE_LIMIT]
     index = {finding["rule"]: i for i, finding in enumerate(rules)}
     kept = [pair for pair in pairs if pair[1]["rule"] in index][:RESULT_LIMIT]
-    tool = reviews[0]["tool"] if reviews else {"name": "parameter-golf-auditor", "version": "0"}
+    tool = reviews[0]["tool"] if reviews else {"name": "parameter-golf-auditor", "version": "0.0.0"}
     run = {
-        "tool": {"driver": {"name": tool["name"], "version": tool["version"], "semanticVersion": tool["version"],
-                            "informationUri": REPOSITORY, "rules": [_rule(finding) for finding in rules]}},
+        "tool": {
+            "driver": {
+                "name": tool["name"],
+                "version": tool["version"],
+                "semanticVersion": tool["version"],
+                "informationUri": REPOSITORY,
+                "rules": [_rule(finding) for finding in rules],
+            }
+        },
         "columnKind": "unicodeCodePoints",
         "results": [_result(review, finding, index[finding["rule"]]) for review, finding in kept],
-        "invocations": [{"executionSuccessful": not any(review["error"] for review in reviews),
-                         "toolExecutionNotifications": _notices(reviews, len(pairs) - len(kept))}],
+        "invocations": [
+            {
+                "executionSuccessful": not any(review["error"] for review in reviews),
+                "toolExecutionNotifications": _notices(reviews, len(pairs) - len(kept)),
+            }
+        ],
         "properties": {"verdicts": {review["submission"]["label"]: review["verdict"] for review in reviews[:1000]}},
-    }  # fmt: skip
+    }
     heads = {review["submission"]["head"] for review in reviews if review["submission"]["head"]}
     if len(heads) == 1:
         run["versionControlProvenance"] = [{"repositoryUri": REPOSITORY, "revisionId": heads.pop()}]
@@ -64,7 +76,9 @@ def _level(finding: dict[str, Any]) -> str:
     """error, warning or note; SARIF asks for `none` wherever the kind is not `fail`."""
     if finding["status"] != "fail":
         return "none"
-    return {"illegal": "error", "not record-eligible": "error", "packaging": "warning"}.get(finding["severity"], "note")
+    return {"illegal": "error", "not record-eligible": "error", "packaging": "warning"}.get(
+        finding["severity"], "note"
+    )
 
 
 def _rule(finding: dict[str, Any]) -> dict[str, Any]:
@@ -80,10 +94,12 @@ def _rule(finding: dict[str, Any]) -> dict[str, Any]:
         "shortDescription": {"text": clip(finding["title"], 1000)},
         "fullDescription": {"text": clip(finding["statement"] or finding["title"], 1000)},
         "help": {"text": clip("\n\n".join(told), 8000)},
-        "properties": {"tags": ["parameter-golf", finding["family_name"], finding["severity"]][:TAG_LIMIT],
-                       "problem.severity": "error" if finding["severity"] == "illegal" else "warning",
-                       "security-severity": _SECURITY.get(finding["severity"], "1.0")},
-    }  # fmt: skip
+        "properties": {
+            "tags": ["parameter-golf", finding["family_name"], finding["severity"]][:TAG_LIMIT],
+            "problem.severity": "error" if finding["severity"] == "illegal" else "warning",
+            "security-severity": _SECURITY.get(finding["severity"], "1.0"),
+        },
+    }
     if sources:
         rule["helpUri"] = sources[0]
     return rule
@@ -104,8 +120,9 @@ def _result(review: dict[str, Any], finding: dict[str, Any], rule_index: int) ->
         "properties": {"status": finding["status"], "severity": finding["severity"], "witness": finding["witness"]},
     }
     if locations[1:]:
-        result["relatedLocations"] = [{"id": i, **location}
-                                      for i, location in enumerate(locations[1:LOCATION_LIMIT], 1)]
+        result["relatedLocations"] = [
+            {"id": i, **location} for i, location in enumerate(locations[1:LOCATION_LIMIT], 1)
+        ]
     if len(spots) > 1 and finding["status"] in ("fail", "warn"):
         steps = [{"location": _location(spot), "nestingLevel": 0} for spot in spots[:FLOW_LIMIT]]
         result["codeFlows"] = [{"threadFlows": [{"locations": steps}]}]
@@ -117,8 +134,10 @@ def _spots(block: dict[str, Any]) -> list[dict[str, Any]]:
     marked = [line for line in block["lines"] if line["mark"] and line["number"] is not None]
     if not marked:
         return [{"path": block["path"], "line": block["start"], "text": "", "note": block["note"]}]
-    return [{"path": block["path"], "line": line["number"], "text": line["text"], "note": line["note"] or block["note"]}
-            for line in marked]  # fmt: skip
+    return [
+        {"path": block["path"], "line": line["number"], "text": line["text"], "note": line["note"] or block["note"]}
+        for line in marked
+    ]
 
 
 def _location(spot: dict[str, Any]) -> dict[str, Any]:
@@ -126,7 +145,9 @@ def _location(spot: dict[str, Any]) -> dict[str, Any]:
     physical: dict[str, Any] = {"artifactLocation": {"uri": quote(shipped) or "."}}
     notes = [spot["note"]]
     if layer:
-        notes.append(f"line {number(spot['line'])} of the decoded layer {layer}" if spot["line"] else f"layer {layer}")
+        notes.append(
+            f"line {number(spot['line'])} of the decoded layer {layer}" if spot["line"] else f"layer {layer}"
+        )
     elif spot["line"] is not None:
         physical["region"] = {"startLine": max(int(spot["line"]), 1)}
         if spot["text"]:
@@ -147,11 +168,21 @@ def _fingerprint(review: dict[str, Any], finding: dict[str, Any], spots: list[di
 
 
 def _notices(reviews: list[dict[str, Any]], left_out: int) -> list[dict[str, Any]]:
-    notices = [{"level": "error", "message": {"text": clip(review["error"]["message"], 4000)}}
-               for review in reviews if review["error"]]
-    notices += [{"level": "note", "message": {"text": "not checked: " + clip(review["not_checked"], 4000)}}
-                for review in reviews if review["not_checked"]]
+    notices = [
+        {"level": "error", "message": {"text": clip(review["error"]["message"], 4000)}}
+        for review in reviews
+        if review["error"]
+    ]
+    notices += [
+        {"level": "note", "message": {"text": "not checked: " + clip(review["not_checked"], 4000)}}
+        for review in reviews
+        if review["not_checked"]
+    ]
     if left_out:
-        notices.append({"level": "warning", "message": {"text": f"{left_out:,} results left out (limit {RESULT_LIMIT:,}),"
-                                                                " passed rules first"}})  # fmt: skip
+        notices.append(
+            {
+                "level": "warning",
+                "message": {"text": f"{plural(left_out, 'result')} left out (limit {RESULT_LIMIT:,}), passed rules first"},
+            }
+        )
     return notices[:1000]

@@ -62,7 +62,11 @@ def _claimed(case: Case, what: str) -> dict[str, Any] | None:
     for metadata in case.metadata:
         quantity: Quantity | None = getattr(metadata, what)
         if quantity is not None and math.isfinite(quantity.value):
-            return {"value": quantity.value, "text": quantity.text or str(quantity.value), "path": quantity.source.path}
+            return {
+                "value": quantity.value,
+                "text": quantity.text or str(quantity.value),
+                "path": quantity.source.path,
+            }
     return None
 
 
@@ -74,11 +78,20 @@ def _training(label: str, run: LogRun) -> dict[str, Any] | None:
     rows = [step for step in run.steps if step.train_loss is not None or step.val_bpb is not None]
     train = [[s.step, value, s.line] for s in rows if (value := _finite(s.train_loss)) is not None]
     val = [[s.step, value, s.line] for s in rows if (value := _finite(s.val_bpb)) is not None]
-    results = [{"label": r.label, "val_bpb": r.val_bpb, "line": r.line} for r in run.results
-               if _finite(r.val_bpb) is not None]
+    results = [
+        {"label": r.label, "val_bpb": r.val_bpb, "line": r.line}
+        for r in run.results
+        if _finite(r.val_bpb) is not None
+    ]
     if not (train or val):
         return None
-    return {"label": label, "path": run.path, "train_loss": thin(train), "val_bpb": thin(val), "results": results[:12]}
+    return {
+        "label": label,
+        "path": run.path,
+        "train_loss": thin(train),
+        "val_bpb": thin(val),
+        "results": results[:12],
+    }
 
 
 def _running(label: str, run: LogRun) -> list[dict[str, Any]]:
@@ -91,9 +104,16 @@ def _running(label: str, run: LogRun) -> list[dict[str, Any]]:
         if len(lines) < 2:
             continue
         final = [r.val_bpb for r in run.results if _finite(r.val_bpb) is not None and r.line >= lines[-1].line]
-        found.append({"label": label, "path": run.path, "name": name, "total": lines[-1].total,
-                      "bpb": thin([[line.index, line.bpb, line.line] for line in lines]),
-                      "final": final[0] if final else None})
+        found.append(
+            {
+                "label": label,
+                "path": run.path,
+                "name": name,
+                "total": lines[-1].total,
+                "bpb": thin([[line.index, line.bpb, line.line] for line in lines]),
+                "final": final[0] if final else None,
+            }
+        )
     return found
 
 
@@ -105,9 +125,15 @@ def _bytes(label: str, run: LogRun) -> dict[str, Any] | None:
     if not (model or total):
         return None
     parts = (model.size if model else 0) + (code.size if code else 0)
-    return {"label": label, "path": run.path, "model": model.size if model else None,
-            "code": code.size if code else None, "total": total.size if total else parts,
-            "line": (total or model).line, "claimed": False}
+    return {
+        "label": label,
+        "path": run.path,
+        "model": model.size if model else None,
+        "code": code.size if code else None,
+        "total": total.size if total else parts,
+        "line": (total or model).line,
+        "claimed": False,
+    }
 
 
 def _claimed_bytes(case: Case, runs: bool) -> list[dict[str, Any]]:
@@ -116,9 +142,17 @@ def _claimed_bytes(case: Case, runs: bool) -> list[dict[str, Any]]:
         if total is None or not math.isfinite(total.value):
             continue
         model, code = metadata.model_bytes, metadata.code_bytes
-        return [{"label": "claimed", "path": metadata.path, "model": model.value if model else None,
-                 "code": code.value if code else None, "total": total.value, "line": total.source.line,
-                 "claimed": True}]
+        return [
+            {
+                "label": "claimed",
+                "path": metadata.path,
+                "model": model.value if model else None,
+                "code": code.value if code else None,
+                "total": total.value,
+                "line": total.source.line,
+                "claimed": True,
+            }
+        ]
     return []
 
 
@@ -149,10 +183,17 @@ def _claimed_time(case: Case) -> list[dict[str, Any]]:
         train, evaluation = metadata.train_seconds, metadata.eval_seconds
         if train is None and evaluation is None:
             continue
-        return [{"label": "claimed", "path": metadata.path, "claimed": True,
-                 "training": [_segment("training", train.value, train.source.line)] if train else [],
-                 "evaluation": [_segment("evaluation", evaluation.value, evaluation.source.line)]
-                 if evaluation else []}]
+        return [
+            {
+                "label": "claimed",
+                "path": metadata.path,
+                "claimed": True,
+                "training": [_segment("training", train.value, train.source.line)] if train else [],
+                "evaluation": [_segment("evaluation", evaluation.value, evaluation.source.line)]
+                if evaluation
+                else [],
+            }
+        ]
     return []
 
 
@@ -161,10 +202,22 @@ def ledger_row(claim: Claim, source: Any) -> dict[str, Any]:
 
     def quantity(item: Quantity) -> dict[str, Any]:
         value = item.value if math.isfinite(item.value) else None
-        return {"value": value, "text": item.text or str(item.value), "key": item.source.key,
-                "place": source(item.source)}
+        return {
+            "value": value,
+            "text": item.text or str(item.value),
+            "key": item.source.key,
+            "place": source(item.source),
+        }
 
     computed = claim.computed if claim.computed is not None and math.isfinite(claim.computed) else None
-    return {"subject": claim.subject, "scope": claim.scope, "unit": claim.unit, "status": claim.status,
-            "note": claim.note, "claimed": [quantity(item) for item in claim.claimed],
-            "evidence": [quantity(item) for item in claim.evidence], "computed": computed, "how": claim.how}
+    return {
+        "subject": claim.subject,
+        "scope": claim.scope,
+        "unit": claim.unit,
+        "status": claim.status,
+        "note": claim.note,
+        "claimed": [quantity(item) for item in claim.claimed],
+        "evidence": [quantity(item) for item in claim.evidence],
+        "computed": computed,
+        "how": claim.how,
+    }

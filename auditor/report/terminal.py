@@ -21,11 +21,26 @@ EXCERPT_BLOCKS = 2
 LEDGER_ROWS = 10
 
 _STYLES = {
-    "VIOLATION": "bold red", "NOT ELIGIBLE": "bold yellow", "NEEDS REVIEW": "bold magenta", "CLEAN": "bold green",
-    "ERROR": "bold red", "PROVEN": "green", "NOT PROVEN": "magenta", "SUSPECT": "yellow", "NOT MET": "red",
-    "NOT APPLICABLE": "dim", "fail": "bold red", "warn": "yellow", "unknown": "magenta", "pass": "green",
-    "not applicable": "dim", "conflicts": "red", "agrees": "green", "no evidence": "magenta", "not claimed": "dim",
-}  # fmt: skip
+    "VIOLATION": "bold red",
+    "NOT ELIGIBLE": "bold yellow",
+    "NEEDS REVIEW": "bold magenta",
+    "CLEAN": "bold green",
+    "ERROR": "bold red",
+    "PROVEN": "green",
+    "NOT PROVEN": "magenta",
+    "SUSPECT": "yellow",
+    "NOT MET": "red",
+    "NOT APPLICABLE": "dim",
+    "fail": "bold red",
+    "warn": "yellow",
+    "unknown": "magenta",
+    "pass": "green",
+    "not applicable": "dim",
+    "conflicts": "red",
+    "agrees": "green",
+    "no evidence": "magenta",
+    "not claimed": "dim",
+}
 
 
 def show(review: dict[str, Any], console: Console, verbose: bool = False) -> None:
@@ -56,8 +71,14 @@ def _say(text: str, style: str = "") -> Text:
 def _title(review: dict[str, Any]) -> Text:
     s = review["submission"]
     words = Text.assemble((plain(f"#{s['pr']}" if s["pr"] is not None else s["label"]), "bold"))
-    facts = [s["name"], f"by {s['author']}" if s["author"] else None, f"{s['track']} track", s["date"],
-             f"head {s['head'][:12]}" if s["head"] else None, "packed" if s["packed"] else None]
+    facts = [
+        s["name"],
+        f"by {s['author']}" if s["author"] else None,
+        f"{s['track']} track",
+        s["date"],
+        f"head {s['head'][:12]}" if s["head"] else None,
+        "packed" if s["packed"] else None,
+    ]
     return words.append("  ").append(plain(" · ".join(clip(fact, 80) for fact in facts if fact)), style="dim")
 
 
@@ -93,8 +114,11 @@ def _values(items: list[dict[str, Any]]) -> Text:
 
 
 def _finding(finding: dict[str, Any], wide: bool) -> Group:
-    head = Text.assemble((f"{finding['status'].upper():8}", _STYLES.get(finding["status"], "")), " ",
-                         (visible(finding["rule"]), "bold"))
+    head = Text.assemble(
+        (f"{finding['status'].upper():8}", _STYLES.get(finding["status"], "")),
+        " ",
+        (visible(finding["rule"]), "bold"),
+    )
     if wide:
         head.append(f"  {one_line(finding['title'], 120)}", style="dim")
     body: list[Any] = [_say(one_line(finding["summary"], 600))]
@@ -118,7 +142,9 @@ def _excerpt(block: dict[str, Any]) -> list[Text]:
     lines = [_say(f"{where}  {one_line(block['note'], 120)}".rstrip(), "cyan")]
     for line in block["lines"]:
         text = Text(no_wrap=True, overflow="ellipsis")
-        text.append(f"{'>' if line['mark'] else ' '}{line['number'] or '':>5} ", style="bold" if line["mark"] else "dim")
+        text.append(
+            f"{'>' if line['mark'] else ' '}{line['number'] or '':>5} ", style="bold" if line["mark"] else "dim"
+        )
         text.append(visible(line["text"]).replace("\t", "    ").replace("\n", " "))
         if line["note"]:
             text.append(f"  ◂ {one_line(line['note'], 70)}", style="yellow")
@@ -128,8 +154,10 @@ def _excerpt(block: dict[str, Any]) -> list[Text]:
 
 def _hidden(review: dict[str, Any]) -> Text:
     counts = review["counts"]
-    return _say(f"{plural(counts['pass'], 'rule')} passed, {counts['not applicable']} not applicable (--verbose shows them)",
-                "dim")  # fmt: skip
+    return _say(
+        f"{plural(counts['pass'], 'rule')} passed, {counts['not applicable']} not applicable (--verbose shows them)",
+        "dim",
+    )
 
 
 def _end(review: dict[str, Any]) -> list[Text]:

@@ -59,8 +59,16 @@ def marks(timeline: tl.Timeline) -> list[dict[str, Any]]:
         if not is_score:
             seen = _merge(seen, event.span.positions)
         if len(found) < MAX_MARKS:
-            found.append({"order": order, "kind": _kind(event), "positions": positions[:8], "late": late,
-                          "counted": event.counted if is_score else None, "line": event.place.line})
+            found.append(
+                {
+                    "order": order,
+                    "kind": _kind(event),
+                    "positions": positions[:8],
+                    "late": late,
+                    "counted": event.counted if is_score else None,
+                    "line": event.place.line,
+                }
+            )
     return found
 
 
@@ -78,15 +86,29 @@ class _Writer:
         if isinstance(node, tl.Sequence):
             return {"type": "sequence", "items": self._items(node, depth)}
         if isinstance(node, tl.Loop):
-            return {"type": "loop", "label": node.label, "over": node.over, "place": self._place(node.place),
-                    "items": self._items(node.body, depth)}
+            return {
+                "type": "loop",
+                "label": node.label,
+                "over": node.over,
+                "place": self._place(node.place),
+                "items": self._items(node.body, depth),
+            }
         if isinstance(node, tl.Call):
-            return {"type": "call", "function": node.function, "place": self._place(node.place),
-                    "items": self._items(node.body, depth)}
+            return {
+                "type": "call",
+                "function": node.function,
+                "place": self._place(node.place),
+                "items": self._items(node.body, depth),
+            }
         if isinstance(node, tl.Branch):
-            return {"type": "branch", "condition": node.condition, "taken": node.taken,
-                    "place": self._place(node.place), "items": self._items(node.then, depth),
-                    "otherwise": self._items(node.otherwise, depth)}
+            return {
+                "type": "branch",
+                "condition": node.condition,
+                "taken": node.taken,
+                "place": self._place(node.place),
+                "items": self._items(node.then, depth),
+                "otherwise": self._items(node.otherwise, depth),
+            }
         return self._event(node)
 
     def _items(self, sequence: tl.Sequence, depth: int) -> list[dict[str, Any]]:
@@ -99,9 +121,15 @@ class _Writer:
         return written
 
     def _event(self, event: tl.Event) -> dict[str, Any]:
-        return {"type": "event", "kind": _kind(event), "phase": event.phase.value, "text": describe(event),
-                "place": self._place(event.place), "counted": getattr(event, "counted", None),
-                "why": [self._place(place) for place in event.why[:6]]}
+        return {
+            "type": "event",
+            "kind": _kind(event),
+            "phase": event.phase.value,
+            "text": describe(event),
+            "place": self._place(event.place),
+            "counted": getattr(event, "counted", None),
+            "why": [self._place(place) for place in event.why[:6]],
+        }
 
     def _place(self, place: tl.Place) -> dict[str, Any]:
         return self._places.place(place.path, place.line)
