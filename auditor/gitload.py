@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 import os
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path, PurePosixPath
 
@@ -73,7 +74,7 @@ def main_records(repo: str | Path | Repository) -> list[Submission]:
     span = _Span(head, head, "", None)
     found = []
     for folder in folders:
-        submission = _submission(git, span, folder, files_below(tree, folder), [])
+        submission = _submission(git, span, folder, files_below(tree, folder), [], (), tree)
         submission.label = submission.main_script or folder
         found.append(submission)
     return found
@@ -106,7 +107,7 @@ def _submissions(git: Repository, span: _Span) -> list[Submission]:
     sorted_folders = sort_folders(git, span.base, span.head, changes, tree, span.pr)
     found = []
     for folder in sorted_folders.own:
-        submission = _submission(git, span, folder, files_below(tree, folder), changes, problems)
+        submission = _submission(git, span, folder, files_below(tree, folder), changes, problems, tree)
         submission.other_folders = [f for f in sorted_folders.own if f != folder]
         submission.stale_folders = list(sorted_folders.stale)
         submission.problems += sorted_folders.problems
@@ -139,7 +140,7 @@ def _outside(
     # A folder most of which was there before is not this pull request's: then only what it changed counts.
     whole = bool(inside) and 2 * len(new) >= len(inside)
     entries = inside if whole else [e for e in tree if e.path in touched]
-    submission = _submission(git, span, folder if whole else "", entries, changes, problems)
+    submission = _submission(git, span, folder if whole else "", entries, changes, problems, tree)
     submission.problems.insert(0, f"{span.label}: the pull request adds no folder under records/")
     submission.stale_folders = list(found.stale)
     return [submission]
@@ -151,10 +152,11 @@ def _has_main(folder: str, paths: set[str]) -> bool:
 
 def _submission(
     git: Repository, span: _Span, folder: str, entries: list[TreeEntry], changes: list[tuple[str, str]],
-    problems: list[str] = (),
+    problems: Sequence[str], tree: list[TreeEntry],
 ) -> Submission:  # fmt: skip
     files = {e.path: FileEntry(e.path, e.size, e.blob, e.kind) for e in sorted(entries, key=lambda e: e.path)}
-    blobs = {e.path: e.blob for e in files.values() if e.kind == "file"}
+    near = [e for e in tree if e.path not in files and e.kind == "file" and roles.is_python(e.path)]
+    blobs = {e.path: e.blob for e in (*files.values(), *near) if e.kind == "file"}
     submission = Submission(
         label=span.label,
         folder=folder,
@@ -165,6 +167,7 @@ def _submission(
         base=(git.commit(span.base) or "") if span.base else "",
         head_date=_utc(git.commit_date(span.head)),
         changes=[Change(status, path) for status, path in changes],
+        neighbours=[e.path for e in near],
         problems=list(problems),
     )
     roles.assign(submission)

@@ -69,6 +69,7 @@ class Submission:
         files: every file at or below the record folder, by path.
         main_script: path of the script that is run, None when there is none.
         modules: other Python files of the folder; `logs`, `metadata`, `artifacts`, `readme`: paths by role.
+        neighbours: Python files of the same commit outside the folder; `read` can read them, nothing counts them.
         problems: what could not be read, naming the file.
     """
 
@@ -91,6 +92,7 @@ class Submission:
     metadata: list[str] = field(default_factory=list)
     artifacts: list[str] = field(default_factory=list)
     readme: str | None = None
+    neighbours: list[str] = field(default_factory=list)
     problems: list[str] = field(default_factory=list)
 
     def read(self, path: str, limit: int | None = None) -> bytes:
@@ -131,6 +133,7 @@ class Submission:
         inside = {p: d for p, d in contents.items() if not folder or p.startswith(f"{folder}/")}
         entries = {p: FileEntry(p, len(d), _blob_id(d)) for p, d in sorted(inside.items())}
         made = cls(label=label, folder=str(folder), files=entries, read_bytes=_MappingReader(dict(contents)))
+        made.neighbours = [p for p in contents if p not in entries and p.lower().endswith(".py")]
         return _complete(made, known)
 
     @classmethod

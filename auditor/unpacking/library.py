@@ -75,6 +75,8 @@ def attribute(owner: Any, name: str) -> Any:
     if isinstance(owner, Place):
         if name == "parent":
             return Place(posixpath.dirname(owner.path), owner.known)
+        if name == "parents":
+            return _parents(owner)
         if name in ("name", "stem"):
             base = posixpath.basename(owner.path)
             return base if name == "name" else posixpath.splitext(base)[0]
@@ -83,6 +85,16 @@ def attribute(owner: Any, name: str) -> Any:
     if isinstance(owner, File) and name == "name" and owner.place:
         return owner.place
     return Method(owner, name)
+
+
+def _parents(place: Place) -> list[Place]:
+    """`Path.parents`; above what is known of the path there is nothing."""
+    found = []
+    path = place.path
+    while path:
+        path = posixpath.dirname(path)
+        found.append(Place(path, place.known))
+    return found
 
 
 def subscript(owner: Any, index: Any) -> Any:
@@ -355,9 +367,9 @@ def _place_method(owner: Place, name: str, arguments: list[Any], run: Evaluator)
         if name == "with_name":
             return join_place(base, *arguments)
         return Place(posixpath.splitext(owner.path)[0] + str(arguments[0]), owner.known)
-    if name in _PATH_IDENTITIES:
-        return owner
-    return UNKNOWN
+    if name == "replace" and len(arguments) > 1 and all(isinstance(a, str) for a in arguments):
+        return Place(owner.path.replace(arguments[0], arguments[1]), owner.known)  # __file__ and str(path) are text
+    return owner if name in _PATH_IDENTITIES else UNKNOWN
 
 
 def _file_method(owner: File, name: str, run: Evaluator) -> Any:

@@ -221,9 +221,8 @@ class Reader:
         self.found[path] = unpack_script(data, self._siblings(), path)
 
     def _siblings(self) -> dict[str, Callable[[], bytes]]:
-        return {
-            path: lambda path=path: self._sibling(path) for path, entry in self.submission.files.items() if entry.kind == "file"
-        }
+        paths = [path for path, entry in self.submission.files.items() if entry.kind == "file"]
+        return {path: lambda path=path: self._sibling(path) for path in paths + self.submission.neighbours}
 
     def _sibling(self, path: str) -> bytes:
         try:
@@ -237,6 +236,7 @@ class Reader:
         entry = self.submission.files.get(path)
         program.counted_bytes = entry.size or 0 if entry else 0
         layers = {layer.name: layer for layer in program.layers}
+        self._fetch_outside(layers)
         runs = {name: targets for f in self.found.values() for name, targets in f.runs.items()}
         layer = layers.get(path)
         seen: set[str] = set()
@@ -249,6 +249,19 @@ class Reader:
             layer = max(inner, key=lambda child: len(child.text), default=None)
         if program.main is not None and program.main.name != path:
             program.packed = bool(program.main.codecs) or program.main.parent != ""
+
+    def _fetch_outside(self, layers: dict[str, Layer]) -> None:
+        """Layers of files outside the record folder that a script of the folder runs."""
+        outside = set(self.submission.neighbours)
+        for name, targets in [item for f in self.found.values() for item in f.runs.items()]:
+            for target in outside.intersection(targets) - self.found.keys():
+                self.program.problems.append(
+                    f"{name}: runs {target}, which lies outside the record folder and is not part of the submission"
+                )
+                self._read_script(target)
+                if target in self.found:
+                    self.program.layers += self.found[target].layers
+                    layers.update((layer.name, layer) for layer in self.found[target].layers)
 
     def _name_non_python(self) -> None:
         for layer in self.program.layers:
