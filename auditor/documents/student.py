@@ -22,7 +22,12 @@ def upper_tail(t: float, df: float) -> float:
     """
     if df <= 0:
         raise ValueError(f"degrees of freedom must be positive, got {df}")
-    tail = incomplete_beta(df / 2, 0.5, df / (df + t * t)) / 2
+    square = t * t
+    # Of the two equal forms the one whose argument is small keeps its digits (near the middle and far out).
+    if square < df:
+        tail = 0.5 - incomplete_beta(0.5, df / 2, square / (df + square)) / 2
+    else:
+        tail = incomplete_beta(df / 2, 0.5, df / (df + square)) / 2
     return tail if t >= 0 else 1 - tail
 
 
