@@ -57,7 +57,11 @@ def _standing(case: Case, date: dt.date, values: list[float]) -> Record | None:
 
     before = case.submission.pr
     if before is None:
-        own = [row for row in records() if abs(mean(row.values) - mean(values)) < SAME_ROW]
+        own = [
+            row
+            for row in records()
+            if abs(mean(row.values) - mean(values)) < SAME_ROW and abs(row.date - date) < dt.timedelta(days=7)
+        ]
         before = own[0].pr if own else None
     if before is not None:
         return record_at(date, before_pr=before)

@@ -5,36 +5,11 @@ from __future__ import annotations
 import re
 from collections.abc import Mapping
 from dataclasses import dataclass
+from typing import Any
 
 from auditor.case import Case
 from auditor.findings import Evidence
 from rules.support import at_line
-
-# Modules whose import means that the program can talk to a network.
-NETWORK = frozenset(
-    {
-        "requests",
-        "urllib",
-        "urllib3",
-        "http",
-        "httpx",
-        "aiohttp",
-        "socket",
-        "ftplib",
-        "paramiko",
-        "wandb",
-        "huggingface_hub",
-        "datasets",
-        "boto3",
-        "gdown",
-        "websockets",
-        "neptune",
-        "mlflow",
-        "comet_ml",
-    }
-)
-# Standard modules of that kind that ordinary programs import for other ends.
-_HARMLESS = frozenset({"urllib.parse", "http.HTTPStatus"})
 
 
 @dataclass(frozen=True)
@@ -73,13 +48,9 @@ def imported_modules(case: Case) -> Mapping[str, Evidence] | None:
     return _by_top_level(case, local=False)
 
 
-def network_modules(case: Case) -> list[Named]:
-    """Imports that can talk to a network."""
-    found = []
-    for name, evidence in _imports(case) or ():
-        if name.split(".")[0] in NETWORK and name not in _HARMLESS:
-            found.append(Named(name, evidence))
-    return found
+def network_contacts(case: Case) -> list[Named]:
+    """Imports, calls and commands of the reachable code that can talk to a network."""
+    return [Named(item.name, _place(item)) for item in case.facts.get("network", ())]
 
 
 def _by_top_level(case: Case, local: bool) -> dict[str, Evidence] | None:
@@ -100,60 +71,42 @@ def _by_top_level(case: Case, local: bool) -> dict[str, Evidence] | None:
 
 def _imports(case: Case) -> list[tuple[str, Evidence]] | None:
     facts = case.facts.get("imports")
-    if facts is None:
-        return None
-    found = []
-    for item in facts:
-        name = getattr(item, "module", None) or getattr(item, "name", None) or str(item)
-        found.append((name, _place(item)))
-    return found
+    return None if facts is None else [(item.name, _place(item)) for item in facts]
 
 
-def _place(item: object) -> Evidence:
-    place = getattr(item, "place", None) or getattr(item, "source", None)
-    path = getattr(place, "path", None) or getattr(item, "path", "")
-    line = getattr(place, "line", None) or getattr(item, "line", None)
-    return at_line(path, line, getattr(place, "excerpt", "") or "")
+def _place(item: Any) -> Evidence:
+    return at_line(item.path, item.line, "", item.name)
 
 
 def local_code(case: Case) -> list[Named]:
     """Further local files that the program imports, executes or compiles, with their sizes in bytes."""
     found = []
-    main = case.submission.main_script
     for item in case.facts.get("local_files", ()):
-        path = getattr(item, "path", None) or str(item)
-        entry = case.submission.files.get(path)
-        if entry is not None and path != main and entry.size:
-            found.append(
-                Named(base_file(path), at_line(path, None, "", f"{entry.size:,} bytes, run by the script"), entry.size)
-            )
+        entry = case.submission.files.get(item.path)
+        if entry is not None and entry.size and item.how in ("import", "run", "compile"):
+            note = f"{entry.size:,} bytes, {item.how} in line {item.line} of {base_file(item.source)}"
+            found.append(Named(base_file(item.path), at_line(item.path, None, "", note), entry.size))
     return found
 
 
 def processes(case: Case) -> list[Named] | None:
-    """Programs the script starts, by the name of the executable; None when the program was not read."""
+    """Programs the script starts, by the name of the executable; None when the program was not read.
+
+    A command whose first word is computed is left out: its name is not known.
+    """
     facts = case.facts.get("processes")
     if facts is None:
         return None
-    return [Named(base_file(_command(item)), _place(item)) for item in facts if _command(item)]
-
-
-def _command(item: object) -> str:
-    text = getattr(item, "command", None) or getattr(item, "name", None) or str(item)
-    words = text if isinstance(text, (list, tuple)) else text.split()
-    return str(words[0]) if words else ""
+    words = [(item, item.name.split()) for item in facts]
+    return [Named(base_file(parts[0]), _place(item)) for item, parts in words if parts and "{" not in parts[0]]
 
 
 def syntax_error(case: Case) -> Evidence | None:
     """Where the main script does not parse, None when it does or nobody tried."""
     error = case.facts.get("syntax_error")
-    if not error:
-        return None
-    place = _place(error)
-    text = getattr(error, "message", None) or getattr(error, "text", None) or str(error)
-    return at_line(place.path or case.submission.main_script or "", place.line, place.excerpt, text)
+    return at_line(error.path, error.line, "", error.message) if error else None
 
 
 def missing_modules(case: Case) -> dict[str, Evidence]:
     """Local modules that the program imports and the folder lacks."""
-    return {getattr(item, "name", None) or str(item): _place(item) for item in case.facts.get("missing_modules", ())}
+    return {item.name: _place(item) for item in case.facts.get("missing_modules", ())}

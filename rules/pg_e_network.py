@@ -11,7 +11,7 @@ from auditor.timeline import External, Phase, Timeline
 from rules.base import Example, Rule
 from rules.example_program import IMPORTS, program
 from rules.examples import variant
-from rules.package_facts import imported_modules, network_modules
+from rules.package_facts import imported_modules, network_contacts
 from rules.support import failed, listed, passed, warned
 from rules.testimony import blind_spots, from_timelines, place
 
@@ -27,15 +27,15 @@ def decide(case: Case) -> Finding:
     heard = from_timelines(case, "whether the executed path talks to a network", read)
     if heard.status is not Status.UNKNOWN:
         return heard
-    clients = network_modules(case)
+    clients = network_contacts(case)
     if clients:
         return warned(
-            f"the program imports {listed(item.name for item in clients)}: whether it is called was not examined",
+            f"the program can talk to a network: {listed(item.name for item in clients)}",
             [item.evidence for item in clients],
         )
     if imported_modules(case) is None:
         return heard
-    return passed("the program imports no network client")
+    return passed("nothing the program reaches can talk to a network")
 
 
 def read(timeline: Timeline) -> Finding | None:

@@ -8,11 +8,17 @@ from auditor.case import Case
 from auditor.findings import Evidence, Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
-from rules.examples import runs, variant
+from rules.example_program import edited, program
+from rules.examples import RUNS, log, runs, variant
 from rules.measures import at_log, claim_is_logged, headline, reported, seed_claims
 from rules.support import at, failed, passed, plural, unknown, warned
 
-FOREIGN = ("ttt_hash_embed:enabled buckets=16384 dim=48",)
+# Progress of an adaptation that this program does not have.
+FOREIGN = tuple(f"  ttt_chunk [{done}/120] bpb=1.0{512 - done} time={done * 1.7:.1f}s" for done in range(10, 121, 10))
+# The program prints the clock divided by the step; no run of it can print another quotient.
+WRONG_QUOTIENT = edited(
+    log(RUNS[0], program()), "train_time:253611ms step_avg:84.54ms", "train_time:253611ms step_avg:81.20ms"
+)
 
 
 def decide(case: Case) -> Finding:
@@ -94,6 +100,9 @@ RULE = Rule(
     witnesses=(Witness.DOCUMENTS, Witness.STATIC),
     remedy=("Ship the logs that this script wrote, whole and unedited, one per seed; run again where they are gone."),
     legal=(Example("logs of this program"),),
-    illegal=(Example("a line that the program cannot print", variant(done=runs(before_score=FOREIGN)), Status.FAIL),),
+    illegal=(
+        Example("lines that the program cannot print", variant(done=runs(before_score=FOREIGN)), Status.WARN),
+        Example("an average that is not clock by step", {"train_seed42.log": WRONG_QUOTIENT}, Status.FAIL),
+    ),
     decide=decide,
 )
