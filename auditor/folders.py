@@ -53,7 +53,12 @@ class Sorted:
 
 
 def sort_folders(
-    git: Repository, base: str | None, head: str, changed: Iterable[tuple[str, str]], tree: list[TreeEntry], pr: int | None
+    git: Repository,
+    base: str | None,
+    head: str,
+    changed: Iterable[tuple[str, str]],
+    tree: list[TreeEntry],
+    pr: int | None,
 ) -> Sorted:
     """Decide which of the changed record folders are this pull request's own.
 
@@ -79,7 +84,9 @@ def sort_folders(
     result.own = [f for f in fresh if f not in foreign] or modified or folders
     result.stale = [f for f in folders if f not in result.own]
     if not fresh and modified:
-        result.problems.append(f"{modified[0]}: the pull request adds no record folder, it changes one of the main branch")
+        result.problems.append(
+            f"{modified[0]}: the pull request adds no record folder, it changes one of the main branch"
+        )
     order = _order(git, base, head, result.own) if len(result.own) > 1 else {}
     result.own.sort(key=lambda f: headline_key(git, f, files_below(tree, f), order.get(f, 0)), reverse=True)
     return result
@@ -138,7 +145,9 @@ def _foreign(git: Repository, base: str | None, head: str, folders: list[str]) -
     if not commits:
         return []
     author = commits[0][0]
-    mine = {f for f in folders for email, paths in commits if email == author and any(p.startswith(f + "/") for p in paths)}
+    mine = {
+        f for f in folders for email, paths in commits if email == author and any(p.startswith(f + "/") for p in paths)
+    }
     known = {f for f in folders for _, paths in commits if any(p.startswith(f + "/") for p in paths)}
     return [f for f in folders if f in known and f not in mine] if mine else []
 

@@ -120,13 +120,20 @@ def _changes(git: Repository, span: _Span, tree: list[TreeEntry], problems: list
         try:
             return git.changes(span.base, span.head)
         except AuditorError as error:
-            problems.append(f"the file list could not be made against {span.base[:12]} ({error}): the trees were compared")
+            problems.append(
+                f"the file list could not be made against {span.base[:12]} ({error}): the trees were compared"
+            )
     known = {e.path: e.blob for e in git.tree(git.main())} if git.main() else {}
     return [("A" if e.path not in known else "M", e.path) for e in tree if known.get(e.path) != e.blob]
 
 
 def _outside(
-    git: Repository, span: _Span, tree: list[TreeEntry], changes: list[tuple[str, str]], problems: list[str], found: Sorted
+    git: Repository,
+    span: _Span,
+    tree: list[TreeEntry],
+    changes: list[tuple[str, str]],
+    problems: list[str],
+    found: Sorted,
 ) -> list[Submission]:
     """The submission of a pull request without a record folder: its scripts' common folder, else just what it changed."""
     touched = {path for status, path in changes if status != "D"}

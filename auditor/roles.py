@@ -85,7 +85,9 @@ def is_log(path: str) -> bool:
     in_log_folder = any(re.fullmatch(r"(?:train_?)?logs?(?:_.*)?", part, re.I) for part in pure.parts[:-1])
     if suffix in (".log", ".out", ".stdout", ".logs") or (_BARE_LOG.search(name) and suffix in ("", ".log", ".lgo")):
         return True
-    if _BARE_LOG.search(name) and not suffix.endswith((".md", ".json", ".jsonl", ".sh", ".csv", ".png", ".toml", ".gz")):
+    if _BARE_LOG.search(name) and not suffix.endswith(
+        (".md", ".json", ".jsonl", ".sh", ".csv", ".png", ".toml", ".gz")
+    ):
         return True
     if suffix == ".txt":
         return in_log_folder or not _NOT_LOGS.search(name)
@@ -109,7 +111,11 @@ def depth(path: str, folder: str) -> int:
 
 
 def main_script(
-    paths: Iterable[str], folder: str, read: Callable[[str], bytes], sizes: Mapping[str, int | None], texts: Iterable[str]
+    paths: Iterable[str],
+    folder: str,
+    read: Callable[[str], bytes],
+    sizes: Mapping[str, int | None],
+    texts: Iterable[str],
 ) -> str | None:
     """The script that is run, among the Python files `paths` of a record folder; None when there is none.
 
@@ -127,7 +133,15 @@ def main_script(
     def rank(path: str) -> tuple:
         name = PurePosixPath(path).name
         stem = PurePosixPath(path).stem
-        family = 3 if stem.startswith("train_gpt") else 2 if stem.startswith("train") else 1 if stem.startswith("eval") else 0
+        family = (
+            3
+            if stem.startswith("train_gpt")
+            else 2
+            if stem.startswith("train")
+            else 1
+            if stem.startswith("eval")
+            else 0
+        )
         return (
             not _HELPER.search(stem) or family == 3,
             name != "__init__.py" and (sizes.get(path) or 0) > 0,
@@ -234,7 +248,9 @@ def assign(submission: Submission, known: frozenset[str] = frozenset()) -> None:
     paths = [p for p, e in submission.files.items() if e.kind == "file"]
     paths.sort(key=lambda p: (depth(p, folder), p))
     found: dict[str, object] = {
-        "metadata": sorted(filter(is_metadata, paths), key=lambda p: (p.rsplit("/", 1)[-1] != "submission.json", depth(p, folder))),
+        "metadata": sorted(
+            filter(is_metadata, paths), key=lambda p: (p.rsplit("/", 1)[-1] != "submission.json", depth(p, folder))
+        ),
         "readme": next(filter(is_readme, paths), None),
         "logs": list(filter(is_log, paths)),
         "artifacts": [p for p in paths if is_artifact(p) and not is_log(p)],

@@ -292,7 +292,9 @@ def _disk_entry(place: Path, where: str, root: Path, problems: list[str]) -> Fil
     if stat.S_ISLNK(info.st_mode):
         target = os.readlink(place)
         out = not place.resolve().is_relative_to(root)
-        problems.append(f"{where}: a symbolic link {'out of the folder ' if out else ''}to {target}, it is not followed")
+        problems.append(
+            f"{where}: a symbolic link {'out of the folder ' if out else ''}to {target}, it is not followed"
+        )
         return FileEntry(where, info.st_size, kind="symlink")
     if not stat.S_ISREG(info.st_mode):
         problems.append(f"{where}: neither file nor folder (a device, pipe or socket), it is not read")

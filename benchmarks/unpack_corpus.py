@@ -57,7 +57,9 @@ def _looks_packed(text: str) -> bool:
 
 
 @click.command()
-@click.option("--repo", type=click.Path(path_type=Path, exists=True), required=True, help="Clone of the public repository.")
+@click.option(
+    "--repo", type=click.Path(path_type=Path, exists=True), required=True, help="Clone of the public repository."
+)
 @click.option("--json", "json_file", type=click.Path(path_type=Path), help="Write one JSON line per pull request.")
 @click.option("--limit", type=int, default=0, help="Only the last N pull requests.")
 def main(repo: Path, json_file: Path | None, limit: int) -> None:
@@ -80,18 +82,24 @@ def main(repo: Path, json_file: Path | None, limit: int) -> None:
 def _report(rows: list[dict]) -> None:
     packed = [row for row in rows if row["packed"]]
     missed = [row for row in rows if row["looks_packed"] and not row["decoded"]]
-    print(f"pull requests with a script: {len(rows)}; packed: {len(packed)}; decoded: {sum(r['decoded'] for r in packed)}")
+    print(
+        f"pull requests with a script: {len(rows)}; packed: {len(packed)}; decoded: {sum(r['decoded'] for r in packed)}"
+    )
     for form, count in Counter(row["form"] for row in packed).most_common():
         print(f"  {count:4} {form:24} {' '.join(str(r['pr']) for r in packed if r['form'] == form)}")
     print(f"look packed but did not decode: {[row['pr'] for row in missed]}")
-    print(f"run another file of the submission: {[(r['pr'], r['runs'].rsplit('/', 1)[-1]) for r in rows if r['runs'] and not r['packed']]}")
+    print(
+        f"run another file of the submission: {[(r['pr'], r['runs'].rsplit('/', 1)[-1]) for r in rows if r['runs'] and not r['packed']]}"
+    )
     print("not Python in any version:")
     for row in rows:
         for problem in row["not_python"]:
             print(f"  {row['pr']}: {problem}")
     for name in ("list_seconds", "seconds"):
         times = sorted(row[name] for row in rows) or [0.0]
-        print(f"{name}: median {statistics.median(times):.3f}, 99 % {times[int(0.99 * (len(times) - 1))]:.3f}, most {times[-1]:.3f}")
+        print(
+            f"{name}: median {statistics.median(times):.3f}, 99 % {times[int(0.99 * (len(times) - 1))]:.3f}, most {times[-1]:.3f}"
+        )
 
 
 if __name__ == "__main__":

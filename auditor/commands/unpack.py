@@ -18,7 +18,11 @@ _CONTROL = re.compile(r"[\x00-\x08\x0b-\x1f\x7f-\x9f\u200b-\u200f\u202a-\u202e\u
 
 
 def run(
-    target: str, repo: Path | None = None, out: Path | None = None, outline_only: bool = False, console: Console | None = None
+    target: str,
+    repo: Path | None = None,
+    out: Path | None = None,
+    outline_only: bool = False,
+    console: Console | None = None,
 ) -> int:
     """Print or write the layers of a script, folder or pull request.
 
@@ -49,7 +53,14 @@ def _load(target: str, repo: Path | None) -> Submission:
     path = Path(target)
     if path.is_file():
         folder = Submission.from_folder(path.resolve().parent)
-        chosen = next((p for p in folder.files if p.rsplit("/", 1)[-1] == path.name and p.count("/") == folder.folder.count("/") + 1), None)
+        chosen = next(
+            (
+                p
+                for p in folder.files
+                if p.rsplit("/", 1)[-1] == path.name and p.count("/") == folder.folder.count("/") + 1
+            ),
+            None,
+        )
         if chosen is None or folder.files[chosen].kind != "file":
             raise AuditorError(f"{target} is not a regular file; name the script itself")
         folder.modules = []
@@ -86,7 +97,9 @@ def _write(layers: list[Layer], out: Path, console: Console) -> None:
     try:
         out.mkdir(parents=True, exist_ok=True)
         for layer in layers:
-            stem = re.sub(r"[^\w.-]+", "_", layer.name.rsplit("/", 1)[-1].removesuffix(".py").replace(".py!", "!")).strip("_.")
+            stem = re.sub(
+                r"[^\w.-]+", "_", layer.name.rsplit("/", 1)[-1].removesuffix(".py").replace(".py!", "!")
+            ).strip("_.")
             name = stem or "layer"
             while f"{name}.py" in taken:
                 name += "_"

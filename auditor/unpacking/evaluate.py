@@ -15,7 +15,7 @@ from typing import Any
 from auditor.errors import UnpackLimit
 from auditor.unpacking import library
 from auditor.unpacking.decoders import Budget, DecodeError
-from auditor.unpacking.values import UNKNOWN, Method, Name, Place, Sink, Unknown, origin, tagged
+from auditor.unpacking.values import UNKNOWN, Name, Place, Sink, Unknown, origin, tagged
 
 MAX_STEPS = 60_000
 MAX_UNROLL = 4_096
@@ -367,4 +367,3 @@ class Evaluator:
         tail = path.lstrip("*/")
         matches = [p for p in self.siblings if tail and f"/{p}".endswith(f"/{tail}")]
         return matches[0] if len(matches) == 1 else None
-

@@ -13,7 +13,20 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.unpacking import decoders
 from auditor.unpacking.decoders import DecodeError
-from auditor.unpacking.values import UNKNOWN, Data, File, Machine, Method, Name, Place, Sink, Spec, Text, Unknown, tagged
+from auditor.unpacking.values import (
+    UNKNOWN,
+    Data,
+    File,
+    Machine,
+    Method,
+    Name,
+    Place,
+    Sink,
+    Spec,
+    Text,
+    Unknown,
+    tagged,
+)
 
 if TYPE_CHECKING:
     from auditor.unpacking.evaluate import Evaluator
@@ -21,7 +34,9 @@ if TYPE_CHECKING:
 MAX_REPEAT = 2**20
 _PYTHON_PATHS = ("pathlib.Path", "pathlib.PurePath", "pathlib.PosixPath", "Path")
 _PATH_IDENTITIES = frozenset({"resolve", "absolute", "expanduser", "as_posix", "__fspath__", "__str__"})
-_OS_IDENTITIES = frozenset({"os.path.abspath", "os.path.realpath", "os.path.normpath", "os.path.expanduser", "os.fspath"})
+_OS_IDENTITIES = frozenset(
+    {"os.path.abspath", "os.path.realpath", "os.path.normpath", "os.path.expanduser", "os.fspath"}
+)
 _CONSTANTS: dict[str, Any] = {
     **{f"lzma.{n}": getattr(lzma, n) for n in dir(lzma) if n.split("_")[0] in ("FORMAT", "FILTER", "CHECK", "MODE", "MF", "PRESET")},
     "zlib.MAX_WBITS": zlib.MAX_WBITS,
@@ -150,7 +165,9 @@ def _integers(op: ast.operator, left: int, right: int) -> Any:
 # ---------------------------------------------------------------------- what executes text
 
 
-def sink(callee: Any, arguments: list[Any], named: dict[Any, Any], module_place: Callable[[str], Place | None]) -> Sink | None:
+def sink(
+    callee: Any, arguments: list[Any], named: dict[Any, Any], module_place: Callable[[str], Place | None]
+) -> Sink | None:
     """The sink a call is, None when it is none."""
     first = arguments[0] if arguments else next(iter(named.values()), UNKNOWN)
     if isinstance(callee, Name):
@@ -245,7 +262,15 @@ def call(callee: Any, arguments: list[Any], named: dict[Any, Any], run: Evaluato
         return Place(posixpath.dirname(place.path), place.known) if place else UNKNOWN
     if dotted in ("open", "io.open", "codecs.open", "pathlib.Path.open"):
         return File(as_place(arguments[0]) or Place("*", False))
-    if dotted in ("gzip.open", "lzma.open", "bz2.open", "gzip.GzipFile", "lzma.LZMAFile", "bz2.BZ2File", "zstandard.open"):
+    if dotted in (
+        "gzip.open",
+        "lzma.open",
+        "bz2.open",
+        "gzip.GzipFile",
+        "lzma.LZMAFile",
+        "bz2.BZ2File",
+        "zstandard.open",
+    ):
         return _compressed_file(dotted, arguments, named, run)
     if dotted in ("io.BytesIO", "io.StringIO"):
         return File(None, arguments[0] if arguments else Data())
@@ -308,7 +333,9 @@ def _method(callee: Method, arguments: list[Any], named: dict[Any, Any], run: Ev
     if isinstance(owner, Machine) and name in ("decompress", "process"):
         dotted = _MACHINES[owner.dotted]
         decoder = _decoder(dotted)
-        return _decode(dotted, decoder, arguments + list(owner.arguments), dict(owner.named), run) if decoder else UNKNOWN
+        return (
+            _decode(dotted, decoder, arguments + list(owner.arguments), dict(owner.named), run) if decoder else UNKNOWN
+        )
     if isinstance(owner, Machine):
         return Data()  # flush() and the like yield nothing that matters
     if isinstance(owner, Spec):
@@ -326,7 +353,9 @@ def _text_method(owner: Any, name: str, arguments: list[Any], named: dict[Any, A
         parts = arguments[0]
         if isinstance(parts, list | tuple) and all(type(p) in (str, bytes, Text, Data) for p in parts):
             return tagged(owner.join(parts), *parts)
-        return Unknown(next((p for p in parts if isinstance(p, str | bytes)), None) if isinstance(parts, list) else None)
+        return Unknown(
+            next((p for p in parts if isinstance(p, str | bytes)), None) if isinstance(parts, list) else None
+        )
     if any(isinstance(a, Unknown | Method | Name) for a in (*arguments, *named.values())):
         return Unknown(owner)
     if name == "decode" and isinstance(owner, bytes):
@@ -520,4 +549,3 @@ def _codecs_decode(data: Any, arguments: list[Any], named: dict[Any, Any], run: 
     if encoding in ("rot13", "rot_13") and isinstance(data, str):
         return tagged(codecs.decode(data, "rot13"), data, codec="rot13")
     return tagged(data.decode(encoding, "replace"), data) if isinstance(data, bytes) else UNKNOWN
-

@@ -123,7 +123,9 @@ def _follow(sink: Sink, sinks: list[Sink], layer: Layer, siblings: Siblings, fou
     if (not codecs and len(text) < MIN_PROGRAM) or (sink.how == "write" and not looks_like_python(text)):
         return
     if changed:
-        found.problems.append(f"{layer.name}:{sink.line}: the source is changed before it runs, in a way that could not be followed")
+        found.problems.append(
+            f"{layer.name}:{sink.line}: the source is changed before it runs, in a way that could not be followed"
+        )
     _add(found, layer, data, codecs or ("literal",), file, runs=True)
 
 
@@ -175,7 +177,12 @@ def _search_literals(layer: Layer, literals: list[tuple[bytes, int]], budget: Bu
             continue
         if result:
             _add(found, layer, result[0], result[1], "", runs=True)
-    if literals and not found.runs.get(layer.name) and residual(layer, literals) < STUB_SIZE and len(literals[0][0]) > 4000:
+    if (
+        literals
+        and not found.runs.get(layer.name)
+        and residual(layer, literals) < STUB_SIZE
+        and len(literals[0][0]) > 4000
+    ):
         found.problems.append(
             f"{layer.name}:{literals[0][1]}: holds {len(literals[0][0])} characters of data that no known chain decodes"
         )
@@ -272,7 +279,9 @@ class Reader:
             parsed = parse_module(layer.text)
             if parsed.tree is None:
                 place = f"{layer.name}:{parsed.line}" if parsed.line else layer.name
-                self.program.problems.append(f"{place}: not Python in any version ({parsed.error}); it cannot be analysed")
+                self.program.problems.append(
+                    f"{place}: not Python in any version ({parsed.error}); it cannot be analysed"
+                )
 
 
 def _replaces(layer: Layer, own: int, child: Layer) -> bool:
@@ -286,4 +295,3 @@ def _defines_much(layer: Layer) -> bool:
     if tree is None:
         return False
     return sum(isinstance(n, ast.FunctionDef | ast.ClassDef) for n in tree.body) > 6
-

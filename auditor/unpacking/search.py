@@ -20,7 +20,11 @@ def long_literals(tree: ast.Module | None, text: str) -> list[tuple[bytes, int]]
     found: list[tuple[bytes, int]] = []
     if tree is not None:
         for node in ast.walk(tree):
-            if isinstance(node, ast.Constant) and isinstance(node.value, str | bytes) and len(node.value) >= MIN_LITERAL:
+            if (
+                isinstance(node, ast.Constant)
+                and isinstance(node.value, str | bytes)
+                and len(node.value) >= MIN_LITERAL
+            ):
                 value = node.value.encode("utf-8", "replace") if isinstance(node.value, str) else node.value
                 found.append((value, node.lineno))
     else:
