@@ -9,6 +9,7 @@ from __future__ import annotations
 import datetime as dt
 import functools
 import json
+from collections.abc import Sequence
 from dataclasses import dataclass
 from importlib import resources
 
@@ -106,3 +107,28 @@ def record_at(
         and (before_pr is None or (row.pr or 0) < before_pr)
     ]
     return min(standing, key=lambda row: row.score, default=None)
+
+
+def record_before(date: dt.date, pr: int | None = None, values: Sequence[float] = ()) -> Record | None:
+    """The record a submission had to beat: the frontier of its date without itself and what came after it.
+
+    With a pull request number, rows of later numbers are left out. Without one (a folder) a row whose mean is that of
+    `values` is taken for the submission itself; failing that the day before counts, because rows dated the same day
+    may have come later.
+    """
+    if pr is None and values:
+        mean = sum(values) / len(values)
+        own = [
+            row
+            for row in records()
+            if abs(sum(row.values) / len(row.values) - mean) < _SAME_SCORE and abs(row.date - date) < _SAME_WEEK
+        ]
+        pr = own[0].pr if own else None
+    if pr is not None:
+        return record_at(date, before_pr=pr)
+    return record_at(date - dt.timedelta(days=1)) or record_at(date)
+
+
+#: Two means that round to one listed score of four decimals.
+_SAME_SCORE = 6e-5
+_SAME_WEEK = dt.timedelta(days=7)

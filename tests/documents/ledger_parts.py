@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import datetime as dt
 import math
 from dataclasses import replace
 
@@ -18,7 +19,7 @@ from auditor.documents.model import (
     StepLine,
     TrainLog,
 )
-from auditor.submission import Submission
+from auditor.submission import Submission, Track
 from auditor.unpack import Layer, Program
 
 FOLDER = "records/track_10min_16mb/2026-03-28_Example"
@@ -117,7 +118,8 @@ def ledger(
 ) -> list[Claim]:
     """Ledger of the submission with these documents (defaults: the consistent ones)."""
     content = {f"{FOLDER}/train_gpt.py": SCRIPT} | {f"{FOLDER}/{name}": text for name, text in files.items()}
-    submission = Submission.from_files(content, folder=FOLDER, main_script=f"{FOLDER}/train_gpt.py")
+    known = {"folder": FOLDER, "main_script": f"{FOLDER}/train_gpt.py", "date": dt.date(2026, 3, 28)}
+    submission = Submission.from_files(content, track=Track.RECORD, **known)
     layer = Layer(f"{FOLDER}/train_gpt.py", SCRIPT.decode(), SCRIPT)
     program = Program(layer, [layer], len(SCRIPT))
     runs = [run(seed) for seed in SEEDS] if runs is None else runs

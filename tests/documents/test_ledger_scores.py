@@ -221,3 +221,15 @@ def test_rerun_of_a_seed_is_told_apart() -> None:
     row = rows(claims, "val_bpb", "seed 42")[0]
     assert (row.status, row.computed) == ("agrees", SEEDS[42])
     assert "states another run of the seed" in row.note
+
+
+def test_claimed_p_value_is_recomputed_against_the_standing_record() -> None:
+    """1.11913 in three seeds on 28 March stands against 1.1147: worse, whatever is claimed."""
+    data = metadata()
+    data.raw = {"p_value": 0.003}
+    row = rows(ledger(data), "p-value")[0]
+    assert row.computed > 0.99
+    assert row.status == "no evidence"
+    assert "against 1.11474 over 3 seeds (PR 1019): worse by 0.0044" in row.note
+    assert "0.005 nats per token at p < 0.01" in row.note
+    assert rows(ledger(), "p-value") == []

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditor.documents.records import record_at, record_of, records
+from auditor.documents.records import record_at, record_before, record_of, records
 from auditor.documents.statistics import (
     Deviation,
     Regime,
@@ -144,6 +144,14 @@ def test_a_submission_is_not_compared_with_itself_or_later_ones() -> None:
     before = record_at(row.date, before_pr=1493)
     assert before.pr == 1477
     assert before.score > row.score
+
+
+def test_a_merged_folder_is_not_its_own_predecessor() -> None:
+    """A folder has no number: a row with its mean is itself, and what came before that row is what it had to beat."""
+    row = record_of(1493)
+    assert record_before(row.date, values=row.values).pr == record_at(row.date, before_pr=1493).pr
+    assert record_before(row.date, values=[1.0700, 1.0705, 1.0702]).date < row.date
+    assert record_before(dt.date(2026, 4, 12), pr=1530).pr == 1529
 
 
 def test_history_is_consistent() -> None:

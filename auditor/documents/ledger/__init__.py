@@ -19,14 +19,24 @@ from auditor.documents.ledger.common import Parts
 from auditor.documents.ledger.headline import Headline, Scored, evaluations, find_headline, kind_of
 from auditor.documents.ledger.scores import score_rows, seed_values
 from auditor.documents.ledger.setup import setup_rows
-from auditor.documents.ledger.significance import significance_rows
+from auditor.documents.ledger.significance import against_record, significance_rows
 from auditor.documents.ledger.sizes import size_rows
 from auditor.documents.ledger.times import time_rows
 from auditor.documents.model import Claim, Metadata, Readme, TrainLog
+from auditor.documents.statistics import Comparison
 from auditor.submission import Submission
 from auditor.unpack import Program
 
-__all__ = ["Headline", "Scored", "build_ledger", "evaluations", "headline", "kind_of", "seed_values"]
+__all__ = [
+    "Headline",
+    "Scored",
+    "build_ledger",
+    "compare_with_record",
+    "evaluations",
+    "headline",
+    "kind_of",
+    "seed_values",
+]
 
 
 def build_ledger(
@@ -53,6 +63,19 @@ def build_ledger(
         *setup_rows(parts, head),
     ]
     return rows
+
+
+def compare_with_record(
+    submission: Submission,
+    program: Program,
+    metadata: list[Metadata],
+    readme: Readme | None,
+    logs: list[TrainLog],
+) -> Comparison | None:
+    """The tests of the submission's seeds against the record standing at its date, under both regimes; None without
+    two per-seed values, a date, or a standing record, and for non-record tracks."""
+    parts = Parts(submission, program, metadata, readme, logs)
+    return against_record(parts, find_headline(parts))
 
 
 def headline(

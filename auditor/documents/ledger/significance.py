@@ -17,7 +17,7 @@ from auditor.documents.ledger.headline import Headline
 from auditor.documents.ledger.scores import seed_values
 from auditor.documents.metric import diagnose_line
 from auditor.documents.model import Claim, Quantity, Source
-from auditor.documents.records import record_at
+from auditor.documents.records import record_before
 from auditor.documents.statistics import Comparison, Deviation, compare, describe
 from auditor.submission import Track
 
@@ -73,7 +73,7 @@ def against_record(parts: Parts, head: Headline) -> Comparison | None:
     submission = parts.submission
     if len(values) < 2 or submission.date is None or submission.track not in (Track.RECORD, Track.UNKNOWN):
         return None
-    record = record_at(submission.date, Track.RECORD, before_pr=submission.pr)
+    record = record_before(submission.date, submission.pr, values)
     if record is None:
         return None
     item = next(iter(head.reported.values()), None)
