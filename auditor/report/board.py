@@ -78,6 +78,14 @@ def subject(row: dict[str, Any]) -> str:
     return words if not unit or known else f"{words} ({unit})"
 
 
+def unique_texts(quantities: list[dict[str, Any]]) -> list[tuple[dict[str, Any], int]]:
+    """Quantities with how often each text occurs, in order of first occurrence: `212.4` three times is one entry."""
+    found: dict[str, list[dict[str, Any]]] = {}
+    for quantity in quantities:
+        found.setdefault(quantity["text"], []).append(quantity)
+    return [(same[0], len(same)) for same in found.values()]
+
+
 def family(rule: str) -> str:
     """Family of a rule id: the part after `PG-`, e.g. `C3` for `PG-C3-score-first`."""
     parts = rule.split("-")

@@ -18,7 +18,7 @@ from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
 from auditor.report import plots
-from auditor.report.board import headline, subject
+from auditor.report.board import headline, subject, unique_texts
 from auditor.report.markdown import comment
 from auditor.report.text import clean, number, one_line, safe_url
 
@@ -96,6 +96,7 @@ def environment() -> Environment:
         file_name=lambda path: path.rsplit("/", 1)[-1],
         first_mark=first_mark,
         subject=subject,
+        unique_texts=unique_texts,
         short_url=short_url,
     )
     return env

@@ -10,7 +10,7 @@ import re
 from collections.abc import Callable, Sequence
 from typing import Any
 
-from auditor.report.board import headline, subject
+from auditor.report.board import headline, subject, unique_texts
 from auditor.report.text import clip, number, one_line, plural, safe_url, visible
 
 COMMENT_LIMIT = 65_536  # characters of a comment; GitHub answers 422 above
@@ -139,11 +139,11 @@ def _claims(ledger: list[dict[str, Any]]) -> list[str]:
 
 
 def _quantities(items: list[dict[str, Any]]) -> str:
-    parts = []
-    for item in items[:3]:
+    parts, found = [], unique_texts(items)
+    for item, times in found[:3]:
         words, url = text(item["text"], 40), safe_url(item["place"]["url"])
-        parts.append(f"[{words}]({_target(url)})" if url else words)
-    return "<br>".join(parts + ([f"+{len(items) - 3}"] if len(items) > 3 else [])) or "–"
+        parts.append((f"[{words}]({_target(url)})" if url else words) + (f" ×{times}" if times > 1 else ""))
+    return "<br>".join(parts + ([f"+{len(found) - 3}"] if len(found) > 3 else [])) or "–"
 
 
 def _target(url: str) -> str:
@@ -236,8 +236,8 @@ def _tail(review: dict[str, Any]) -> str:
     lines += [
         "",
         f"This is a reading of the evidence named above by {tool}, not a ruling; the organisers decide. "
-        "**If a finding is wrong**, please answer with the line or log entry that shows it, or push a fix: the review can be "
-        "repeated on the new head. Thank you for the work in this submission.",
+        "**If a finding is wrong**, please answer with the line or log entry that shows it, or push a fix: "
+        "the review can be repeated on the new head. Thank you for the work in this submission.",
     ]
     return "\n".join(lines)
 

@@ -179,10 +179,6 @@ def _notices(reviews: list[dict[str, Any]], left_out: int) -> list[dict[str, Any
         if review["not_checked"]
     ]
     if left_out:
-        notices.append(
-            {
-                "level": "warning",
-                "message": {"text": f"{plural(left_out, 'result')} left out (limit {RESULT_LIMIT:,}), passed rules first"},
-            }
-        )
+        words = f"{plural(left_out, 'result')} left out (limit {RESULT_LIMIT:,}), passed rules first"
+        notices.append({"level": "warning", "message": {"text": words}})
     return notices[:1000]

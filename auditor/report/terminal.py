@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from auditor.report.board import headline, subject
+from auditor.report.board import headline, subject, unique_texts
 from auditor.report.text import clip, number, one_line, plural, visible
 
 MAX_WIDTH = 100
@@ -109,7 +109,9 @@ def _ledger(review: dict[str, Any], wide: bool) -> Table:
 
 
 def _values(items: list[dict[str, Any]]) -> Text:
-    words = [one_line(item["text"], 22) for item in items[:3]] + ([f"+{len(items) - 3}"] if len(items) > 3 else [])
+    found = unique_texts(items)
+    words = [one_line(item["text"], 22) + (f" ×{times}" if times > 1 else "") for item, times in found[:3]]
+    words += [f"+{len(found) - 3}"] if len(found) > 3 else []
     return _say("\n".join(words) or "–")
 
 
