@@ -29,11 +29,12 @@ def main() -> None:
     parser.add_argument("--main", action="store_true", help="the record folders of the main branch instead of heads")
     parser.add_argument("--pr", default="", help="only these pull requests, separated by commas")
     parser.add_argument("--limit", type=int, default=0, help="a random sample of this many heads")
+    parser.add_argument("--cache", type=Path, help="folder that keeps the index of all logs")
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--show", action="store_true", help="print every fact above notable")
     parser.add_argument("--all", action="store_true", help="print notable facts too")
     options = parser.parse_args()
-    index = log_index(options.repo)
+    index = log_index(options.repo, options.cache)
     kinds: collections.Counter[tuple[str, str]] = collections.Counter()
     times: list[float] = []
     parts: collections.Counter[str] = collections.Counter()

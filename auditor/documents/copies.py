@@ -19,7 +19,7 @@ from auditor.errors import GitError
 LOG_NAME = re.compile(r"\.(?:log|txt|out)$", re.I)
 NOT_A_LOG = re.compile(r"(?:requirements|readme|license|notes?|spec|vocab|tokenizer)[^/]*\.txt$", re.I)
 MIN_BYTES = 400
-_VERSION = 2
+_VERSION = 4
 
 
 @dataclass(frozen=True)
@@ -36,19 +36,40 @@ class LogIndex:
 
     Attributes:
         blobs: blob hash -> places; contents that stand in one folder only are kept too.
-        authors: pull request -> author name of its head commit.
+        authors: pull request -> name and e-mail of its head commit's author, one a line.
+        main_authors: path on the main branch -> name and e-mail of the author of the commit that added it.
+        origins: path on the main branch -> lowest pull request that holds it, normally the one that brought it.
     """
 
     blobs: dict[str, list[Place]] = field(default_factory=dict)
     authors: dict[int, str] = field(default_factory=dict)
+    main_authors: dict[str, str] = field(default_factory=dict)
+    origins: dict[str, int] = field(default_factory=dict)
 
     def places(self, blob: str) -> list[Place]:
         """Every place of a content, lowest pull request first, the main branch before all."""
         return sorted(self.blobs.get(blob, []), key=lambda place: (place.pr or 0, place.path))
 
-    def author(self, pr: int | None) -> str:
-        """Author of a pull request's head, "" when unknown."""
-        return self.authors.get(pr, "") if pr is not None else ""
+    def number(self, place: Place) -> int | None:
+        """Pull request a place belongs to, for the main branch the one that brought it; None when unknown."""
+        return place.pr if place.pr is not None else self.origins.get(place.path)
+
+    def people(self, place: Place) -> frozenset[str]:
+        """Names and e-mails of whoever put the log there, lower case; empty when unknown."""
+        texts = [self.authors.get(self.number(place) or -1, "")]
+        if place.pr is None:
+            texts.append(self.main_authors.get(place.path, ""))
+        return identities(*texts)
+
+
+def identities(*texts: str) -> frozenset[str]:
+    """Comparable identities of authors: names, e-mails, and the account name in a GitHub no-reply address."""
+    found: set[str] = set()
+    for text in texts:
+        for item in text.lower().splitlines():
+            account = re.fullmatch(r"(?:\d+\+)?([\w.\-]+)@users\.noreply\.github\.com", item)
+            found.add(account[1] if account else item.strip())
+    return frozenset(found - {""})
 
 
 def log_index(repo: Path, cache: Path | None = None) -> LogIndex:
@@ -76,14 +97,20 @@ def log_index(repo: Path, cache: Path | None = None) -> LogIndex:
 
 def _refs(repo: Path) -> list[tuple[str, str, str]]:
     """(ref, commit, author) of the main branch and of every pull request head."""
-    output = _git(repo, "for-each-ref", "--format=%(refname)%00%(objectname)%00%(authorname)", "refs/pull/*/head")
+    output = _git(
+        repo,
+        "for-each-ref",
+        "--format=%(refname)%00%(objectname)%00%(authorname)%00%(authoremail:trim)",
+        "refs/pull/*/head",
+    )
     head = _git(repo, "rev-parse", "HEAD").decode().strip()
     rows = [line.split("\0") for line in output.decode("utf-8", "replace").splitlines()]
-    return [("HEAD", head, ""), *((row[0], row[1], row[2]) for row in rows if len(row) == 3)]
+    return [("HEAD", head, ""), *((row[0], row[1], f"{row[2]}\n{row[3]}") for row in rows if len(row) == 4)]
 
 
 def _build(repo: Path, refs: list[tuple[str, str, str]]) -> LogIndex:
     index = LogIndex()
+    index.main_authors = _main_authors(repo, refs[0][1])
     main: set[tuple[str, str]] = set()
     for name, commit, author in refs:
         pr = _number(name)
@@ -93,9 +120,36 @@ def _build(repo: Path, refs: list[tuple[str, str, str]]) -> LogIndex:
             if pr is None:
                 main.add((blob, path))
             elif (blob, path) in main:
+                # References come in the order of their names, so the lowest number has to be kept explicitly.
+                index.origins[path] = min(index.origins.get(path, pr), pr)
                 continue  # a fork carries the main branch's folders along: not this pull request's log
             index.blobs.setdefault(blob, []).append(Place(pr, path))
     return index
+
+
+def _main_authors(repo: Path, commit: str) -> dict[str, str]:
+    """Author of the commit that added each file below `records/` on the main branch."""
+    output = _git(
+        repo,
+        "log",
+        "--format=%x01%an%x02%ae",
+        "--name-only",
+        "--diff-filter=A",
+        "--no-renames",
+        commit,
+        "--",
+        "records/",
+        check=False,
+    )
+    authors: dict[str, str] = {}
+    for block in output.decode("utf-8", "replace").split("\x01")[1:]:
+        name, *paths = block.splitlines()
+        for path in paths:
+            if path:
+                authors[path.strip('"')] = name.replace(
+                    "\x02", "\n"
+                )  # log runs backwards: the first commit that added it wins
+    return authors
 
 
 def _logs(repo: Path, commit: str) -> Iterator[tuple[str, str]]:
@@ -139,7 +193,8 @@ def _load(path: Path) -> LogIndex | None:
     try:
         data = json.loads(path.read_text(encoding="utf-8"))
         blobs = {blob: [Place(pr, name) for pr, name in places] for blob, places in data["blobs"].items()}
-        return LogIndex(blobs, {int(pr): author for pr, author in data["authors"].items()})
+        authors = {int(pr): author for pr, author in data["authors"].items()}
+        return LogIndex(blobs, authors, dict(data["main_authors"]), dict(data["origins"]))
     except (OSError, ValueError, KeyError, TypeError):
         return None  # a damaged cache is rebuilt
 
@@ -148,6 +203,8 @@ def _store(path: Path, index: LogIndex) -> None:
     data = {
         "blobs": {blob: [(p.pr, p.path) for p in places] for blob, places in index.blobs.items()},
         "authors": index.authors,
+        "origins": index.origins,
+        "main_authors": {path: name for path, name in index.main_authors.items() if LOG_NAME.search(path)},
     }
     path.parent.mkdir(parents=True, exist_ok=True)
     partial = path.with_suffix(f".{os.getpid()}.part")

@@ -7,9 +7,10 @@ line does not show (a setting) stays unknown, and an unknown condition accuses n
 from __future__ import annotations
 
 import ast
+import functools
 
 from auditor.static.evaluate import UNKNOWN, Value, evaluate
-from auditor.static.scopes import Guard
+from auditor.static.scopes import Guard, Scope
 from auditor.static.templates import Template, variants
 
 
@@ -30,9 +31,9 @@ def _invert(name: str, shown: str, values: dict[str, Value]) -> None:
     """Solve `name = shown` for one name when the expression is a name, or a name plus or minus an integer."""
     try:
         value = int(shown.strip().replace(",", ""))
-        node = ast.parse(name, mode="eval").body
-    except (ValueError, SyntaxError):
+    except ValueError:
         return
+    node = _parsed(name)
     if (
         isinstance(node, ast.BinOp)
         and isinstance(node.op, ast.Add | ast.Sub)
@@ -45,6 +46,14 @@ def _invert(name: str, shown: str, values: dict[str, Value]) -> None:
             )
     elif isinstance(node, ast.Name | ast.Attribute):
         values[ast.unparse(node)] = value
+
+
+@functools.lru_cache(maxsize=4096)
+def _parsed(name: str) -> ast.expr | None:
+    try:
+        return ast.parse(name, mode="eval").body
+    except SyntaxError:  # shortened source text
+        return None
 
 
 def refused_by(template: Template, line: str, known: dict[str, Value] | None = None) -> Guard | None:
@@ -97,10 +106,19 @@ def _changed_between(first: int, last: int, template: Template, names: set[str])
     scope = template.scope
     if scope is None:
         return True
-    for node in ast.walk(scope.node):
-        line = getattr(node, "lineno", 0)
-        if first < line <= last and isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
-            targets = node.targets if isinstance(node, ast.Assign) else [node.target]
-            if any(name in names for target in targets for name in _names(target)):
-                return True
-    return False
+    lines = _assigned_lines(scope)
+    return any(first < line <= last for name in names for line in lines.get(name, ()))
+
+
+def _assigned_lines(scope: Scope) -> dict[str, list[int]]:
+    """Lines on which each name of a function is assigned; kept on the scope, the walk is slow."""
+    kept = getattr(scope, "_assigned_lines", None)
+    if kept is None:
+        kept = {}
+        for node in ast.walk(scope.node):
+            if isinstance(node, ast.Assign | ast.AugAssign | ast.AnnAssign):
+                for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                    for name in _names(target):
+                        kept.setdefault(name, []).append(node.lineno)
+        scope._assigned_lines = kept  # type: ignore[attr-defined]
+    return kept

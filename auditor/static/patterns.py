@@ -170,7 +170,7 @@ def field_expression(part: Field, relaxed: bool = False) -> str:
         return ANY
     kind = found["type"] or ""
     if relaxed and part.numeric:
-        return NUMBER + r"\s*"
+        return NUMBER
     body = _number_expression(kind, found)
     pad = found["width"] is not None
     fill = re.escape(found["fill"]) if found["fill"] and found["fill"] != "0" else r"\s"

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import hashlib
+import json
+import re
 
-from auditor.documents.copies import LogIndex, Place
-from auditor.documents.forensics.context import NOTABLE, SUSPICIOUS, fact
+from auditor.documents.copies import LogIndex, Place, identities
+from auditor.documents.forensics.context import CONTRADICTION, NOTABLE, SUSPICIOUS, fact
 from auditor.documents.model import ForensicFact, Source, TrainLog
 from auditor.errors import MissingBlob
 from auditor.submission import Submission
@@ -18,38 +20,79 @@ def copied_logs(submission: Submission, logs: list[TrainLog], index: object | No
     facts = _same_within(submission, logs)
     if not isinstance(index, LogIndex):
         return facts
+    copies: list[tuple[TrainLog, list[Place]]] = []
     for log in logs:
         blob = log.blob or _blob(submission, log.path)
         places = [place for place in index.places(blob) if not _own(submission, place)]
         if places and _size(submission, log.path) >= MIN_BYTES:
-            facts.append(_copied_fact(submission, log, places, index))
-    return facts
+            copies.append((log, places))
+    taken = sum(_by_others(submission, places, index) for _, places in copies)
+    every = taken > 0 and taken == len(logs)
+    return facts + [_copied_fact(submission, log, places, index, every) for log, places in copies]
 
 
-def _copied_fact(submission: Submission, log: TrainLog, places: list[Place], index: LogIndex) -> ForensicFact:
-    earlier = [place for place in places if _earlier(submission, place)]
-    author = index.author(submission.pr) if submission.pr is not None else ""
-    same = bool(author) and all(index.author(p.pr) == author for p in (earlier or places) if p.pr is not None)
+def _by_others(submission: Submission, places: list[Place], index: LogIndex) -> bool:
+    """True when the content stood in somebody else's submission before, and in none of the same author's."""
+    if submission.pr is None:
+        return False
+    own = _own_people(submission, index)
+    known = [people for place in places if _earlier(submission, place, index) and (people := index.people(place))]
+    return bool(own) and bool(known) and not any(own & people for people in known)
+
+
+def _copied_fact(
+    submission: Submission, log: TrainLog, places: list[Place], index: LogIndex, every: bool
+) -> ForensicFact:
+    earlier = [place for place in places if _earlier(submission, place, index)]
     first = (earlier or places)[0]
     where = f"pull request {first.pr}" if first.pr is not None else "the main branch"
     summary = f"the log is byte for byte {first.path} of {where}" + (
         f" and of {len(places) - 1} more places" if len(places) > 1 else ""
     )
-    strength = SUSPICIOUS if earlier and not same else NOTABLE
+    sources = [Source(log.path), *(Source(p.path, key=f"#{p.pr}" if p.pr else "main") for p in places[:5])]
+    if _by_others(submission, places, index):
+        explanation = (
+            "Another author's run stood there before; two runs never print the same clocks to the millisecond."
+        )
+        if every:
+            explanation += " Every log of this submission is such a copy: none shows a run of its own."
+        return fact("copied-log", CONTRADICTION if every else SUSPICIOUS, summary, sources, explanation)
     explanation = (
-        "Both pull requests are by the same author, who may reuse a baseline log."
-        if same
-        else "Two runs never print the same clocks to the millisecond: the file was copied."
+        "The earlier place is by the same author, or its author is unknown; a baseline log may be reused."
+        if earlier
+        else "The other pull request is the later one, so the copy is more likely there."
     )
-    if not earlier:
-        explanation += " The other pull request is the later one, so the copy is more likely there."
-    sources = [Source(log.path), *(Source(place.path, key=f"#{place.pr}") for place in places[:5])]
-    return fact("copied-log", strength, summary, sources, explanation)
+    return fact("copied-log", NOTABLE, summary, sources, explanation)
 
 
-def _earlier(submission: Submission, place: Place) -> bool:
-    """True when the other place is on the main branch or has a lower number."""
-    return place.pr is None or (submission.pr is not None and place.pr < submission.pr)
+def _earlier(submission: Submission, place: Place, index: LogIndex) -> bool:
+    """True when the other place belongs to a lower pull request, or to the main branch for a folder without one."""
+    if submission.pr is None:
+        return place.pr is None
+    number = index.number(place)
+    if number is None or number >= submission.pr:
+        return False
+    # An old fork that was brought up to date carries folders that came later: dated names tell them apart.
+    theirs, ours = _dated(place.path), _dated(submission.folder + "/")
+    return not (theirs and ours and theirs > ours)
+
+
+def _dated(path: str) -> str:
+    found = re.search(r"/(\d{4}-\d{2}-\d{2})[_\-]", path)
+    return found[1] if found else ""
+
+
+def _own_people(submission: Submission, index: LogIndex) -> frozenset[str]:
+    """Identities of the author: head commit and the metadata's author fields."""
+    texts = [index.authors.get(submission.pr, "") if submission.pr is not None else ""]
+    for path in submission.metadata[:3]:
+        try:
+            data = json.loads(submission.read(path))
+        except (MissingBlob, KeyError, ValueError):
+            continue
+        if isinstance(data, dict):
+            texts += [str(data[key]).lstrip("@") for key in ("author", "github_id", "github") if data.get(key)]
+    return identities(*texts)
 
 
 def _own(submission: Submission, place: Place) -> bool:

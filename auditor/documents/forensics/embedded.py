@@ -4,8 +4,8 @@ from __future__ import annotations
 
 import ast
 import difflib
+import functools
 import re
-import warnings
 from dataclasses import dataclass
 
 from auditor.static.parse import parse_module
@@ -17,6 +17,7 @@ _CODE = re.compile(
     r"|\s*[\w.\[\]\"', ]+ [-+*/|&@%]?= \S|\s+[\w.]+\(.*|\s*[\])}]+[,:]?$|\s{4,}\S)"
 )
 _END = re.compile(r"^(?:=|-){40,}$|^Running Python|^Hyperparameters:?$|^logs/\S+\.txt$")
+_TRAILING_COMMENT = re.compile(r"\s+#[^'\"]*$")
 _MIN_LINES = 20
 _MIN_PACKED = 2000
 
@@ -144,13 +145,14 @@ def _shrink_until_parsed(lines: list[str], first: int, end: int) -> tuple[int, b
     return original, False
 
 
+@functools.lru_cache(maxsize=32)
 def compare(first: str, second: str) -> Difference:
     """How `second` (the submitted program) differs from `first` (the one in the log), comments aside."""
     if first.strip() == second.strip():
         return Difference("identical")
     left, right = _code_lines(first), _code_lines(second)
     left_text, right_text = [text for _, text in left], [text for _, text in right]
-    if left_text == right_text or _same_tree(first, second):
+    if left_text == right_text:
         return Difference("comments")
     shared = len(set(left_text) & set(right_text))
     if shared < 0.35 * min(len(set(left_text)), len(set(right_text))) or min(len(left), len(right)) < 3:
@@ -171,33 +173,26 @@ def _line_difference(left: list[tuple[int, str]], right: list[tuple[int, str]]) 
 
 
 def _code_lines(text: str) -> list[tuple[int, str]]:
-    """(line number, text without indentation) of the lines that are not blank or comments."""
+    """(line number, text without indentation) of the lines that are not blank, comments or docstrings."""
+    prose = _docstring_lines(text)
     return [
-        (number, line.strip())
+        (number, bare)
         for number, line in enumerate(text.splitlines(), 1)
-        if line.strip() and not line.lstrip().startswith("#")
+        if number not in prose and (bare := _TRAILING_COMMENT.sub("", line).strip()) and not bare.startswith("#")
     ]
 
 
-def _same_tree(first: str, second: str) -> bool:
-    left, right = _bare_tree(first), _bare_tree(second)
-    return left is not None and left == right
-
-
-def _bare_tree(text: str) -> str | None:
-    """Dump of the syntax tree without docstrings, None when the text does not parse."""
-    try:
-        with warnings.catch_warnings():
-            warnings.simplefilter("ignore")
-            # A tree of its own: the shared one of `parse_module` must not be changed.
-            tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return None
-    return ast.dump(_DropDocstrings().visit(tree))
-
-
-class _DropDocstrings(ast.NodeTransformer):
-    def visit_Expr(self, node: ast.Expr) -> ast.AST:
-        if isinstance(node.value, ast.Constant) and isinstance(node.value.value, str):
-            return ast.Pass()
-        return node
+def _docstring_lines(text: str) -> set[int]:
+    """Lines of string statements, which do nothing."""
+    tree = parse_module(text).tree
+    if tree is None:
+        return set()
+    lines: set[int] = set()
+    blocks: list[ast.AST] = [tree]
+    while blocks:
+        for statement in getattr(blocks.pop(), "body", ()):
+            if isinstance(statement, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef):
+                blocks.append(statement)
+            elif isinstance(statement, ast.Expr) and isinstance(statement.value, ast.Constant):
+                lines.update(range(statement.lineno, (statement.end_lineno or statement.lineno) + 1))
+    return lines

@@ -127,11 +127,15 @@ def _quotient_fact(
     if anchored:
         explanation += " The most exact result line of the same run has that quotient too."
     flips = _flips(lines, broken)
-    if len(broken) >= 3 and (flips >= 3 or anchored):
+    deviation = max(abs(sum(_interval(item)) / 2 / centre - 1) for item in broken)
+    if len(broken) >= 3 and (flips >= 3 or anchored) and deviation > 1e-4:
         strength = CONTRADICTION
     elif flips <= 1 and not anchored:
         strength = NOTABLE
         explanation += " The change happens once, as it does when another part of the data is evaluated from then on."
+    elif deviation < 1e-4 or len(lines) < 5:
+        strength = NOTABLE
+        explanation += f" The deviation is small ({deviation:.0e} of the value) and may come from how sums are kept."
     else:
         strength = SUSPICIOUS
     sources = [at(view.log, item.line) for item in sorted(broken, key=lambda x: -_excess(x, centre))]

@@ -63,7 +63,9 @@ def _without_template(context: Context, view: LogView, explained: set[int | None
         explanation = "Some output of the program could not be read, so these lines may still be its own: " + (
             _why_incomplete(context)
         )
-    strength = SUSPICIOUS if results and context.templates.complete else NOTABLE
+    # One or two odd lines are a rewording of the script or a note of the launcher.
+    many = len(results) >= 3 or len(results) >= 0.1 * len(view.lines)
+    strength = SUSPICIOUS if many and context.templates.complete else NOTABLE
     if share > 0.5 and len(results) >= 5:
         explanation += " Most of the log does not fit: it was written by another program or another revision of it."
     sources = [at(view.log, number, text) for number, text in shown]
@@ -179,7 +181,7 @@ def sharpen(facts: list[ForensicFact]) -> list[ForensicFact]:
     certain = {path for path, found in by_log.items() if path in broken and len(found) >= 2}
     return [
         ForensicFact(f.kind, CONTRADICTION, f.summary, f.sources, f.explanation)
-        if f.kind in kinds and f.strength == SUSPICIOUS and f.sources and f.sources[0].path in certain
+        if f.kind in kinds and f.sources and f.sources[0].path in certain
         else f
         for f in facts
     ]

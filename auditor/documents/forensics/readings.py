@@ -106,7 +106,7 @@ def _restarts(run: RunReadings) -> Iterator[RunReadings]:
     for item in run.readings:
         if item.step is None or (item.val_loss is None and item.train_loss is None):
             continue
-        if item.step <= 1 and last > 10:
+        if (item.step <= 1 and last >= 2) or (item.step == 0 and last >= 1):
             cuts.append(item.line)
             last = -1
         last = max(last, item.step)

@@ -151,6 +151,10 @@ def _settings(context: Context, view: LogView) -> list[ForensicFact]:
         known |= known_names(layer.text)
     foreign = {name: place for name, place in listed.items() if name not in known}
     facts = []
+    printed: set[str] = set()
+    for source in view.sources:
+        printed |= known_names(source.text)
+    foreign = {name: place for name, place in foreign.items() if name not in printed}
     if foreign:
         names = ", ".join(sorted(foreign)[:8])
         summary = f"the log lists {len(foreign)} settings the submitted program does not have: {names}"

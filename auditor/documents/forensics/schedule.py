@@ -39,13 +39,15 @@ def schedule(context: Context, view: LogView) -> list[ForensicFact]:
     if function is None:
         return []
     values, documented = _values(context, view)
+    # A run command in the folder says which settings were meant to be in force.
+    commanded = bool(_ASSIGNED.search(documents(context)))
     facts: list[ForensicFact] = []
     for run in runs(view):
         timed = [item for item in run.steps if item.time is not None and item.step]
         if len(timed) < 5:
             continue
         facts += _late_lines(view, function, values, timed, documented, (run.first, run.last))
-        facts += _never_decays(view, function, values, timed, documented)
+        facts += _never_decays(view, function, values, timed, documented, commanded)
     return facts
 
 
@@ -76,14 +78,22 @@ def _late_lines(
 
 
 def _never_decays(
-    view: LogView, function: _Function, values: dict[str, Value], timed: list[Reading], documented: bool
+    view: LogView,
+    function: _Function,
+    values: dict[str, Value],
+    timed: list[Reading],
+    documented: bool,
+    commanded: bool,
 ) -> list[ForensicFact]:
     """The run ends while the schedule has hardly begun to decay."""
     last = timed[-1]
     if last.step is None or last.time is None or last.total is None:
         return []
+    iterations = values.get("iterations")
+    if isinstance(iterations, int | float) and iterations != last.total:
+        return []  # other settings than the known ones were in force
     scale = function.scale(last.step, last.time.value * 1e3, values)
-    complete = last.step >= last.total or any("stopping_early" in text for _, text in view.lines)
+    complete = last.step >= last.total or "stopping_early" in last.text
     if scale is None or scale < 0.6 or not complete or not function.decays(values):
         return []
     summary = (
@@ -92,7 +102,8 @@ def _never_decays(
     )
     text = "The schedule function of the program was evaluated with "
     text += "the settings the log lists." if documented else "its defaults and the documented commands."
-    return [fact("schedule", SUSPICIOUS, summary, [at(view.log, last.line)], text)]
+    strength = SUSPICIOUS if documented or commanded else NOTABLE
+    return [fact("schedule", strength, summary, [at(view.log, last.line)], text)]
 
 
 def _clock(timed: list[Reading], step: int) -> float:
