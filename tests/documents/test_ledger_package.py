@@ -23,7 +23,8 @@ from ledger_parts import (
 from auditor.documents.ledger.parts_of_size import mib_as_mb
 from auditor.documents.ledger.settings import gpu_count, gpu_of
 from auditor.documents.ledger.sizes import packed_size
-from auditor.documents.model import EvalResult, Readme, SizeLine
+from auditor.documents.ledger.times import spoken_of
+from auditor.documents.model import EvalResult, Quantity, Readme, SizeLine, Source
 
 TOTAL = {seed: size + len(SCRIPT) for seed, size in MODEL_BYTES.items()}
 
@@ -250,3 +251,33 @@ def test_two_artifacts_in_one_log() -> None:
     claims = ledger(metadata(seeds={}, **artifact(TOTAL[42])), [bent])
     assert rows(claims, "artifact bytes", "seed 42")[0].status != "conflicts"
     assert rows(claims, "artifact bytes", "submission")[0].computed == TOTAL[42]
+
+
+@pytest.mark.parametrize(
+    ("line", "metric"),
+    [
+        ("Training time: 1386 s on 8xH100", "train_seconds"),
+        ("| Eval time | 1386 s |", "eval_seconds"),
+        ("training time under the 1386 s limit", ""),
+        ("GPTQ takes 1386 s", ""),
+        ("training time 600 s, GPTQ 1386 s", ""),
+    ],
+)
+def test_seconds_of_a_readme_are_those_its_line_names(line: str, metric: str) -> None:
+    assert spoken_of(Quantity(1386.0, Source("README.md", 3, line), "1386 s")) == metric
+
+
+def test_readme_time_against_the_log() -> None:
+    told = Quantity(2222.0, Source("README.md", 9, "Training time: 2222 s"), "2222 s")
+    row = rows(ledger(readme=Readme("README.md", values={"seconds": [told]})), "train seconds", "submission")[0]
+    assert row.status == "conflicts"
+    assert "README.md:9 says 2,222.0 s" in row.note
+
+
+def test_measurements_are_not_configuration() -> None:
+    runs = [run(seed) for seed in SEEDS]
+    for index, item in enumerate(runs):
+        item.settings |= {"reserved": str(22_000 + index), "dropout": "0.0", "data_path": f"/disk{index}"}
+    assert conflicts(ledger(runs=runs)) == set()
+    runs[2].settings["dropout"] = "0.1"
+    assert conflicts(ledger(runs=runs)) == {("configuration across seeds", "submission")}

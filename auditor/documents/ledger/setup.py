@@ -34,11 +34,59 @@ from auditor.documents.ledger.settings import (
 )
 from auditor.documents.model import Claim, LogRun, Quantity, Source
 
-#: Settings that may differ between runs of one configuration.
-_PER_RUN = re.compile(
-    r"seed|run_?id|path|file|dir|time|rank|local|port|host|log|name|device|date|node|pid|out|url|wandb|data|checkpoint",
-    re.IGNORECASE,
+#: Words in the name of a setting that may differ between runs of one configuration (places, identities, measurements).
+_PER_RUN = frozenset(
+    [
+        "seed",
+        "run",
+        "id",
+        "runid",
+        "path",
+        "paths",
+        "file",
+        "files",
+        "dir",
+        "folder",
+        "time",
+        "rank",
+        "local",
+        "port",
+        "host",
+        "hostname",
+        "log",
+        "logs",
+        "logfile",
+        "name",
+        "device",
+        "date",
+        "node",
+        "pid",
+        "url",
+        "wandb",
+        "checkpoint",
+        "ckpt",
+        "allocated",
+        "reserved",
+        "memory",
+        "peak",
+        "avg",
+        "loss",
+        "bpb",
+        "budget",
+        "bytes",
+        "elapsed",
+        "fitness",
+        "params",
+    ]
 )
+_PER_RUN_NAMES = frozenset({"step", "scale", "code", "artifact"})
+_TYPE_NAMES = frozenset({"int", "float", "str", "bool"})
+
+
+def _per_run(name: str) -> bool:
+    """Whether a setting's name says that it is of one run, not of the configuration."""
+    words = set(re.split(r"[_\W]+", name.lower()))
+    return bool(words & _PER_RUN) or name.lower() in _PER_RUN_NAMES
 
 
 def setup_rows(parts: Parts, head: Headline) -> Iterator[Claim]:
@@ -131,9 +179,9 @@ def _configuration_row(parts: Parts, head: Headline) -> Iterator[Claim]:
     if len(params) > 1:
         differ.append(f"model_params {listing(map(number, sorted(params)))}")
     for name in sorted(set.union(*(set(run.settings) for run in runs))):
-        if _PER_RUN.search(name):
+        if _per_run(name):
             continue
-        values = {run.settings[name].strip() for run in runs if name in run.settings}
+        values = {run.settings[name].strip() for run in runs if name in run.settings} - _TYPE_NAMES
         if len({number_or_text(value) for value in values}) > 1:
             differ.append(f"{name} {listing(sorted(values))}")
     lacking = _one_sided(runs)
@@ -158,9 +206,7 @@ def _one_sided(runs: list[LogRun]) -> str:
     if len(dumps) < 2:
         return ""
     common = set.intersection(*(set(run.settings) for run in dumps))
-    extra = {
-        scope_of(run): sorted(name for name in set(run.settings) - common if not _PER_RUN.search(name)) for run in dumps
-    }
+    extra = {scope_of(run): sorted(name for name in set(run.settings) - common if not _per_run(name)) for run in dumps}
     extra = {scope: names for scope, names in extra.items() if names}
     if not extra:
         return ""

@@ -29,6 +29,14 @@ CALIBRATION = re.compile(r"hessian|gptq|calib|awq|ar[_ ]?self|self[_ -]?gen", re
 _PRECOMPUTATION = re.compile(r"hint|precomp|n-?gram|prefix|cache[_ ]?build", re.IGNORECASE)
 
 
+_TIME_WORDS = re.compile(
+    r"\b(train|eval)(?:ing|uation)?\s*(?:wall[- ]?clock|time|duration)"
+    r"|\b(?:ttt|gptq|quanti[sz]|compress|compil|hessian|per)\w*",
+    re.IGNORECASE,
+)
+_LIMIT_WORDS = re.compile(r"\b(?:cap|limit|budget|max|under|within|below|up to)\b|<|≤", re.IGNORECASE)
+
+
 def time_rows(parts: Parts, head: Headline) -> Iterator[Claim]:
     """Every row about training and evaluation seconds."""
     told_train, told_eval = _claimed(parts, "train_seconds"), _claimed(parts, "eval_seconds")
@@ -70,10 +78,21 @@ def _claimed(parts: Parts, metric: str) -> dict[str, tuple[Quantity, ...]]:
                 found.setdefault(seed_key(name), []).append(values[metric])
     if parts.readme is not None:
         found[""] += parts.readme.values.get(metric, [])
+        found[""] += [item for item in parts.readme.values.get("seconds", []) if spoken_of(item) == metric]
         for name, values in parts.readme.seeds.items():
             if metric in values:
                 found.setdefault(seed_key(name), []).append(values[metric])
     return {seed: tuple(values) for seed, values in found.items()}
+
+
+def spoken_of(item: Quantity) -> str:
+    """Which time a README's number of seconds is: "train_seconds", "eval_seconds", or "" when its line does not say
+    `training time`, `eval time` or the like right before it, or speaks of a limit."""
+    before, found, _ = item.source.excerpt.partition(item.text) if item.text else ("", "", "")
+    words = [(m.end(), (m.group(1) or "").lower()) for m in _TIME_WORDS.finditer(before)]
+    if not found or not words or len(before) - words[-1][0] > 40 or _LIMIT_WORDS.search(before[words[-1][0] :]):
+        return ""
+    return {"train": "train_seconds", "eval": "eval_seconds"}.get(words[-1][1], "")
 
 
 def train_clock(run: LogRun) -> Timed | None:
