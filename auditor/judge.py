@@ -28,8 +28,9 @@ ORDER_RULES = (
 MEASURED_RULES = ("PG-S-cap", "PG-B-bpb-formula", "PG-B-full-val", "PG-T-train", "PG-T-eval")
 DECIDING = ORDER_RULES + MEASURED_RULES
 
-# Illegal on the track, but legal as a study: a failure makes a submission not eligible, not dishonest.
-ELIGIBILITY_RULES = ("PG-S-cap", "PG-T-train", "PG-T-eval", "PG-T-no-third-phase")
+# Illegal on the track, but legal as a study: a failure makes a submission not eligible, not dishonest. The last one is
+# a claim that names the wrong line of an honest log.
+ELIGIBILITY_RULES = ("PG-S-cap", "PG-T-train", "PG-T-eval", "PG-T-no-third-phase", "PG-B-from-artifact")
 
 # Warnings of rules of illegal severity that a reviewer may read and pass: accepted practice, or hints without proof.
 LIGHT_WARNINGS = (

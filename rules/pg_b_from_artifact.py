@@ -47,13 +47,16 @@ def _in_training(case: Case, claim: Quantity) -> bool:
 
 
 def _training_lines(case: Case, claim: Quantity) -> list[Evidence]:
-    """Validation lines of training that state the headline, when no result line does."""
+    """Last validation lines of training that state the headline, when no result line does.
+
+    Only the last one of a run: with sixty of them, some earlier one has the digits of any claim.
+    """
     if any(says(claim, item.bpb) for run in case.runs for item in evaluations(run)) or len(reported(case)) > 1:
         return []
     return [
         at_log(case, run, item.line, "validation during training")
         for run in case.runs
-        for item in validation_lines(run)
+        for item in validation_lines(run)[-1:]
         if says(claim, item.bpb)
     ]
 

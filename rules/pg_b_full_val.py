@@ -21,17 +21,21 @@ DISCLOSED = "Coverage: 900/1893 chunks of the validation set were scored."
 def decide(case: Case) -> Finding:
     """Target count, implied bytes, and lines that say how far the pass went."""
     missing = partial_evidence(case)
-    if missing:
-        summary, evidence, disclosed = missing
-        if disclosed:
-            return failed(
-                f"{summary}; the author says so",
-                evidence,
-                "An openly partial result is a study, not a score.",
-                severity=Severity.NOT_RECORD_ELIGIBLE,
-            )
-        return failed(summary, evidence)
-    return by_denominator(case, (), "", ORDER_WITNESSES, ratio_decides=False)
+    if missing is None:
+        return by_denominator(case, (), "", ORDER_WITNESSES, ratio_decides=False)
+    summary, evidence, disclosed = missing
+    if disclosed:
+        return failed(
+            f"{summary}; the author says so",
+            evidence,
+            "An openly partial result is a study, not a score.",
+            severity=Severity.NOT_RECORD_ELIGIBLE,
+        )
+    if case.submission.track in (Track.NON_RECORD, Track.UNLIMITED):
+        return failed(
+            summary, evidence, "Illegal as a record score; this is not one.", severity=Severity.NOT_RECORD_ELIGIBLE
+        )
+    return failed(summary, evidence)
 
 
 RULE = Rule(

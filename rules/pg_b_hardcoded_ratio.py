@@ -26,7 +26,8 @@ def decide(case: Case) -> Finding:
         for constant in (1 / ratio.middle, ratio.middle):
             short = round(constant, 3)
             inverse = 1 / short if constant > 1 else short
-            if short and inverse in ratio.widened(1e-9):
+            # One byte per token is exact for a byte vocabulary; elsewhere PG-B-bpb-formula sees it.
+            if short not in (0, 1) and inverse in ratio.widened(1e-9):
                 return failed(
                     f"bytes per token are exactly {short if constant > 1 else 1 / short:g}: a constant, not a sum",
                     [account.evidence],
