@@ -35,49 +35,11 @@ from auditor.documents.ledger.settings import (
 from auditor.documents.model import Claim, LogRun, Quantity, Source
 
 #: Words in the name of a setting that may differ between runs of one configuration (places, identities, measurements).
-_PER_RUN = frozenset(
-    [
-        "seed",
-        "run",
-        "id",
-        "runid",
-        "path",
-        "paths",
-        "file",
-        "files",
-        "dir",
-        "folder",
-        "time",
-        "rank",
-        "local",
-        "port",
-        "host",
-        "hostname",
-        "log",
-        "logs",
-        "logfile",
-        "name",
-        "device",
-        "date",
-        "node",
-        "pid",
-        "url",
-        "wandb",
-        "checkpoint",
-        "ckpt",
-        "allocated",
-        "reserved",
-        "memory",
-        "peak",
-        "avg",
-        "loss",
-        "bpb",
-        "budget",
-        "bytes",
-        "elapsed",
-        "fitness",
-        "params",
-    ]
+_PER_RUN = re.compile(
+    r"(?:^|[_\W])(?:seed|run|id|runid|paths?|files?|dir|folder|time|rank|local|port|host|hostname|logs?|logfile|name|device"
+    r"|date|node|pid|url|wandb|checkpoint|ckpt|allocated|reserved|memory|peak|avg|loss|bpb|budget|bytes|elapsed|fitness"
+    r"|params)(?:$|[_\W])",
+    re.IGNORECASE,
 )
 _PER_RUN_NAMES = frozenset({"step", "scale", "code", "artifact"})
 _TYPE_NAMES = frozenset({"int", "float", "str", "bool"})
@@ -85,8 +47,7 @@ _TYPE_NAMES = frozenset({"int", "float", "str", "bool"})
 
 def _per_run(name: str) -> bool:
     """Whether a setting's name says that it is of one run, not of the configuration."""
-    words = set(re.split(r"[_\W]+", name.lower()))
-    return bool(words & _PER_RUN) or name.lower() in _PER_RUN_NAMES
+    return bool(_PER_RUN.search(name)) or name.lower() in _PER_RUN_NAMES
 
 
 def setup_rows(parts: Parts, head: Headline) -> Iterator[Claim]:
