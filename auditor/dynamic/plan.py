@@ -1,0 +1,155 @@
+"""Scale-down: settings that make a run small enough for a minute on one core and still let every phase happen.
+
+Settings are found by static reading (`auditor.static.settings`); which quantity a setting is follows from its name in
+the vocabulary the field shares. The name only picks a size, never a verdict. Values keep the constraints of the programs:
+heads divide the width, key heads divide the heads, batches and chunks are whole sequences, the stream holds at least
+eight chunks.
+"""
+
+from __future__ import annotations
+
+import re
+from collections.abc import Iterable
+from dataclasses import dataclass, field, replace
+from typing import Any
+
+
+@dataclass(frozen=True)
+class Scale:
+    """Sizes of one run.
+
+    Attributes:
+        width, heads, kv_heads: model width and head counts; the head width is width / heads.
+        seq: sequence length, tokens; batch: sequences a training step; chunk: tokens of a TTT chunk; stride: of windows.
+        steps: training steps; warmup: compile warm-up steps.
+        val_tokens, train_tokens: stream lengths.
+        seconds: wall-clock cap handed to the program; generous, because the step count is what ends training here.
+    """
+
+    width: int = 64
+    heads: int = 4
+    kv_heads: int = 2
+    seq: int = 128
+    batch: int = 8
+    chunk: int = 1024
+    stride: int = 32
+    steps: int = 6
+    warmup: int = 1
+    val_tokens: int = 8 * 1024 + 1
+    train_tokens: int = 160_000
+    seconds: int = 600
+
+
+# Tried in order: the second keeps the program's own head counts, the third is longer for programs with long documents.
+SCALES = (
+    Scale(),
+    Scale(width=128, heads=8, kv_heads=4),
+    Scale(width=64, heads=2, kv_heads=1, seq=256, stride=64, chunk=2048, val_tokens=16 * 1024 + 1),
+)
+
+
+@dataclass(frozen=True)
+class Plan:
+    """What a run is given.
+
+    Attributes:
+        environment: variable -> value.
+        attributes: class attribute or module constant -> value, for settings no variable overrides.
+        scale: the sizes; vocab_size, byte_vocab, sidecar: the data set to make.
+        notes: what was changed, for the report: name -> (full-scale value, value of this run).
+    """
+
+    environment: dict[str, str]
+    scale: Scale
+    vocab_size: int = 1024
+    byte_vocab: bool = False
+    sidecar: bool = False
+    attributes: dict[str, Any] = field(default_factory=dict)
+    notes: dict[str, tuple[str, str]] = field(default_factory=dict)
+
+
+# (pattern over the lower-case name, value as a function of the scale). First match wins; anchors keep them apart.
+_SIZES: tuple[tuple[str, Any], ...] = (
+    (r"^(num_)?(iterations|train_steps|max_steps|total_steps|num_steps)$", lambda s: s.steps),
+    (r"(compile|autotune)?_?warmup_steps$|^warmup_iters$", lambda s: s.warmup),
+    (r"momentum_warmup_steps$", lambda s: s.steps),
+    (r"(warmdown|cooldown|decay)_(iters|steps)$", lambda s: max(s.steps // 2, 1)),
+    (r"^(val|eval)_loss_every$|^val_every$", lambda s: 0),
+    (r"^train_log_every$|^log_every$", lambda s: max(s.steps // 2, 1)),
+    (r"^max_wallclock_seconds$|^wallclock_(cap|limit)", lambda s: s.seconds),
+    (r"(model_dim|^d_model|^n_embd|hidden_dim|^dim|model_width)$", lambda s: s.width),
+    (r"^(num_heads|n_heads?|n_head|heads)$", lambda s: s.heads),
+    (r"^(num_kv_heads|n_kv_heads?|kv_heads)$", lambda s: s.kv_heads),
+    (r"^head_dim$", lambda s: s.width // s.heads),
+    (r"(mlp_hidden|ffn?_hidden|mlp_dim|ffn?_dim|intermediate_size)$", lambda s: s.width * 2),
+    (r"rope_dims?$|rotary_dims?$", lambda s: min(8, s.width // s.heads)),
+    (r"(bigram|trigram|ngram|hash).*(buckets|vocab_size|size|rows)$", lambda s: 64),
+    (r"(bigram|trigram|ve|value|embed|engram|hash).*_dim$", lambda s: 16),
+    (r"^ve_dim$", lambda s: 16),
+    (r"^(train|eval|val|ttt|max)?_?(seq|ctx|context|block)_?(len|length|size)$", lambda s: s.seq),
+    (r"^(train_)?batch_tokens$|^train_batch_size$|^total_batch_size$|^batch_tokens", lambda s: s.seq * s.batch),
+    (r"^(val|eval)_batch_(tokens|size)$", lambda s: s.seq * s.batch),
+    (r"^eval_stride$|^(sliding_)?(window_)?stride$|^val_stride$", lambda s: s.stride),
+    (r"(eval|val|ttt|sliding|gptq|calib)\w*_batch_(seqs|size|windows)$|^eval_batch$", lambda s: 4),
+    (r"^ttt_chunk(_tokens|_size|_len)?$", lambda s: s.chunk),
+    (r"^ttt_(lora_)?(eval_)?batch_size$|^ttt_batch_docs$", lambda s: 4),
+    (r"^ttt_(lora_)?(min_doc_len|min_tokens)$", lambda s: 32),
+    (r"(gptq|calib|calibration|hessian|ar_selfgen)\w*_(batches|samples|seqs|steps|num_seqs)$", lambda s: 2),
+    (r"(gptq|calib|ar)\w*_(seq_?len|length)$", lambda s: s.seq),
+    (r"(gptq_)?reserve_(seconds|ms|s)$|reserve_ms$", lambda s: 0),
+    (r"(phased_ttt_)?prefix_docs$", lambda s: 4),
+)
+_VOCABULARY = re.compile(r"^vocab_?size$|^n_vocab$")
+_SWITCH = re.compile(r"^(1|0|true|false|yes|no|on|off)$", re.I)
+
+
+def make_plan(settings: Iterable[Any], effective: dict[str, str], scale: Scale, text: str = "") -> Plan:
+    """Plan for a program.
+
+    Args:
+        settings: declared settings (`auditor.static.settings.Setting`).
+        effective: setting or variable name (any case) -> value in force by run command and log; switches and
+            non-size settings are taken from it, so that what the submitted run had switched on is on.
+        scale: sizes to aim at.
+        text: program source, searched for hints of the data set (byte vocabulary, byte sidecars).
+    """
+    wanted = {name.lower(): value for name, value in effective.items()}
+    plan = Plan({}, scale, *_data(settings, wanted, text))
+    for setting in settings:
+        name = (setting.environment or setting.name).lower()
+        size = _size(name, scale)
+        value = size if size is not None else wanted.get(name, wanted.get(setting.name.lower()))
+        if value is None or _VOCABULARY.search(name):
+            continue
+        if size is not None and setting.default in (0, "0", -1, "-1", ""):
+            full = wanted.get(name, str(setting.default))
+            if full in ("0", "-1", "", "0.0"):
+                continue  # switched off by a size of nothing: keep it off
+        plan.notes[setting.name] = (str(wanted.get(name, setting.default)), str(value))
+        if setting.environment:
+            plan.environment[setting.environment] = str(value)
+        else:
+            plan.attributes[setting.name] = value
+    return _with_layers(plan, settings, wanted)
+
+
+def _size(name: str, scale: Scale) -> Any:
+    for pattern, value in _SIZES:
+        if re.search(pattern, name):
+            return value(scale)
+    return None
+
+
+def _data(settings: Iterable[Any], wanted: dict[str, str], text: str) -> tuple[int, bool, bool]:
+    vocab = 1024
+    for setting in settings:
+        if _VOCABULARY.search(setting.name.lower()) and str(setting.default).isdigit():
+            vocab = int(setting.default)
+    given = next((value for name, value in wanted.items() if _VOCABULARY.search(name) and value.isdigit()), None)
+    vocab = int(given) if given else vocab
+    return vocab, vocab <= 320, "fineweb_val_bytes" in text or "val_bytes" in text
+
+
+def _with_layers(plan: Plan, settings: Iterable[Any], wanted: dict[str, str]) -> Plan:
+    """Layer counts stay as they are, because layers are often named by index; width is what makes a run slow."""
+    return replace(plan)

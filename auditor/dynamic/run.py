@@ -1,0 +1,208 @@
+"""Runs a submission at reduced scale inside the sandbox and returns what was recorded."""
+
+from __future__ import annotations
+
+import base64
+import importlib.util
+import json
+import os
+import re
+import sys
+import tempfile
+import zlib
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from pathlib import Path
+from typing import Any
+
+import numpy as np
+
+from auditor.dynamic.dataset import Dataset, build
+from auditor.dynamic.plan import SCALES, Plan, make_plan
+from auditor.dynamic.sandbox import Layer, Outcome, Policy, run
+from auditor.submission import Submission
+from auditor.unpack import Program
+
+MIB = 1 << 20
+_PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
+_START = (
+    f"import sys; sys.path.insert(0, {_PACKAGE_ROOT!r}); "
+    "from auditor.dynamic.inside.bootstrap import main; main({script!r}, '/data/table.npy')"
+)
+_KEPT = 4 * MIB  # larger files of the folder (weights, logs) are not needed to run it
+
+
+@dataclass
+class RunResult:
+    """One CPU run.
+
+    Attributes:
+        status: "finished", "stopped" (crashed or hit a limit) or "not run"; `reason` says why.
+        seconds: wall time of the last attempt; attempts: how many plans were tried.
+        events: what was recorded, arrays unpacked, in order.
+        stdout: what the program printed.
+        plan, dataset_bytes, val_tokens: scale-down used; official byte count of the validation stream by position.
+        layers: sandbox layers that were active.
+    """
+
+    status: str
+    reason: str = ""
+    seconds: float = 0.0
+    attempts: int = 0
+    events: list[dict[str, Any]] = field(default_factory=list)
+    stdout: str = ""
+    stderr: str = ""
+    plan: Plan | None = None
+    dataset_bytes: np.ndarray | None = None
+    layers: tuple[Layer, ...] = ()
+    peak_bytes: int = 0
+
+
+def run_submission(
+    submission: Submission,
+    program: Program,
+    effective: dict[str, str],
+    *,
+    seconds: float = 60.0,
+    memory_bytes: int = 4096 * MIB,
+) -> RunResult:
+    """Run the main script, with other plans when one does not fit; never raises for what the submission does.
+
+    Args:
+        effective: settings in force by run command and log, name -> value.
+        seconds: wall time of one attempt; memory_bytes: of the whole process tree.
+
+    Raises:
+        SandboxUnavailable: this machine cannot contain an untrusted program.
+    """
+    obstacle = _obstacle(submission, program)
+    if obstacle:
+        return RunResult("not run", obstacle)
+    from auditor.static.settings import declared_settings
+
+    settings = declared_settings(program.main.text, submission.main_script)
+    result = RunResult("not run", "no plan fits")
+    for attempt, scale in enumerate(SCALES, 1):
+        plan = make_plan(settings, effective, scale, program.main.text)
+        result = _attempt(submission, plan, seconds, memory_bytes)
+        result.attempts = attempt
+        if result.status == "finished" or not _worth_another(result):
+            break
+    return result
+
+
+def _obstacle(submission: Submission, program: Program) -> str:
+    if submission.main_script is None or program.main is None:
+        return "there is no script to run"
+    if importlib.util.find_spec("torch") is None:
+        return "torch is not installed here: pip install 'parameter-golf-auditor[torch]'"
+    if re.search(r"^\s*import mlx|^\s*from mlx", program.main.text, re.M):
+        return "an MLX script runs on Apple hardware only"
+    return ""
+
+
+def _worth_another(result: RunResult) -> bool:
+    """Shapes that do not fit may fit at another scale; a missing package or a time limit will not."""
+    words = ("shape", "size", "divisible", "divide", "assert", "dimension", "index", "range", "view", "must")
+    return result.status == "stopped" and any(word in result.reason.lower() for word in words)
+
+
+def _attempt(submission: Submission, plan: Plan, seconds: float, memory_bytes: int) -> RunResult:
+    with tempfile.TemporaryDirectory(prefix="auditor-run-") as name:
+        root = Path(name)
+        os.chmod(root, 0o755)
+        dataset = build(
+            root / "data",
+            vocab_size=plan.vocab_size,
+            train_tokens=plan.scale.train_tokens,
+            val_tokens=plan.scale.val_tokens,
+            byte_vocab=plan.byte_vocab,
+            sidecar=plan.sidecar,
+        )
+        np.save(root / "data" / "table.npy", dataset.watermark.table)
+        script = _materialise(submission, root / "submission")
+        outcome = run(_policy(root, script, plan, dataset, seconds, memory_bytes))
+    return _result(outcome, plan, dataset)
+
+
+def _materialise(submission: Submission, folder: Path) -> str:
+    """Copy the record folder's files; returns the path of the main script inside the sandbox."""
+    base = submission.folder
+    for path, entry in submission.files.items():
+        if entry.kind != "file" or entry.size is None or entry.size > _KEPT or path in submission.logs:
+            continue
+        inside = path[len(base) :].lstrip("/") if base and path.startswith(base) else path
+        target = folder / inside
+        target.parent.mkdir(parents=True, exist_ok=True)
+        target.write_bytes(submission.read(path))
+    main = submission.main_script
+    return "/submission/" + (main[len(base) :].lstrip("/") if base and main.startswith(base) else main)
+
+
+def _policy(root: Path, script: str, plan: Plan, dataset: Dataset, seconds: float, memory_bytes: int) -> Policy:
+    environment = {
+        "DATA_PATH": "/data",
+        "DATA_DIR": "/data",
+        "TOKENIZER_PATH": f"/data/{dataset.tokenizer.name}",
+        "OMP_NUM_THREADS": "1",
+        "MKL_NUM_THREADS": "1",
+        "HOME": "/scratch",
+        "TMPDIR": "/scratch",
+        "PATH": "/usr/bin:/bin",
+        "RANK": "0",
+        "WORLD_SIZE": "1",
+        "LOCAL_RANK": "0",
+        "VOCAB_SIZE": str(plan.vocab_size),
+        "RUN_ID": "cpu",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": "29500",
+        "PYTHONDONTWRITEBYTECODE": "1",
+        **plan.environment,
+    }
+    return Policy(
+        argv=(sys.executable, "-I", "-c", _START.format(script=script)),
+        binds=((str(root / "data"), "/data"), (str(root / "submission"), "/submission")),
+        environment=environment,
+        wall_seconds=seconds,
+        cpu_seconds=int(seconds * 2),
+        memory_bytes=memory_bytes,
+        output_bytes=64 * MIB,
+    )
+
+
+def _result(outcome: Outcome, plan: Plan, dataset: Dataset) -> RunResult:
+    events = list(_events(outcome.results))
+    result = RunResult(
+        "finished",
+        seconds=outcome.seconds,
+        events=events,
+        stdout=outcome.stdout.decode("utf-8", "replace"),
+        stderr=outcome.stderr.decode("utf-8", "replace"),
+        plan=plan,
+        dataset_bytes=dataset.token_bytes,
+        layers=outcome.layers,
+        peak_bytes=outcome.peak_bytes,
+    )
+    crash = next((event for event in events if event["kind"] == "crash"), None)
+    if outcome.status != "exited":
+        result.status, result.reason = "stopped", outcome.reason
+    elif crash:
+        result.status, result.reason = "stopped", f"{crash['error']}: {crash['message']}"
+    elif outcome.returncode:
+        result.status, result.reason = "stopped", f"exit status {outcome.returncode}"
+    return result
+
+
+def _events(lines: list[bytes]) -> Iterator[dict[str, Any]]:
+    for line in lines:
+        try:
+            event = json.loads(line)
+        except json.JSONDecodeError:
+            continue  # a frame cut short when the run was killed
+        yield {key: _unpacked(value) for key, value in event.items()}
+
+
+def _unpacked(value: Any) -> Any:
+    if isinstance(value, dict) and "dtype" in value:
+        return np.frombuffer(zlib.decompress(base64.b85decode(value["data"])), dtype=value["dtype"])
+    return value
