@@ -292,7 +292,9 @@ def _deviation_row(parts: Parts, summary: Summary, source: str, digits: float) -
     data = parts.main
     told = claims(data.std_bpb if data else None, *(parts.readme.values.get("std", [])[:1] if parts.readme else []))
     sample, population = summary.sd_sample or 0.0, summary.sd_population
-    slack = digits / 2 * math.sqrt(summary.n / (summary.n - 1))
+    # Two significant digits are more than the deviation of a handful of runs can carry.
+    two_digits = 10.0 ** (math.floor(math.log10(sample)) - 1) if sample > 0 else 0.0
+    slack = max(two_digits, digits / 2 * math.sqrt(summary.n / (summary.n - 1)))
     how = f"sample (n-1) {sample:.6f}, population (n) {population:.6f}, {summary.n} values ({source})"
     fits = {
         "sample": [claim for claim in told if says(claim, Interval.exact(sample).widened(slack))],

@@ -36,6 +36,8 @@ ALIASES = {
 }
 
 
+#: Type annotations that a log with embedded source may show in the place of a value.
+TYPE_NAMES = frozenset({"int", "float", "str", "bool"})
 _GPU = re.compile(
     r"(?:(?<![A-Za-z0-9])|(?<=\d[x×]))(GH200|GB200|B200|B300|H200|H100|H800|H20|A100|A800|A6000|A5000|A40|A10G|A10"
     r"|L40S|L40|L4|V100|T4|P100|MI300X|MI250X?|RTX ?(?:PRO )?\d{4}|[2345]0[6789]0|GB10|TPU"
@@ -188,7 +190,9 @@ def setting_rows(parts: Parts) -> Iterator[Claim]:
 
 def _setting(run: LogRun, aliases: tuple[str, ...]) -> str | None:
     lowered = {name.lower(): value for name, value in run.settings.items()}
-    return next((lowered[alias].strip() for alias in aliases if alias in lowered), None)
+    values = (lowered[alias].strip() for alias in aliases if alias in lowered)
+    # The type in an embedded `num_layers: int = 9` is not the setting.
+    return next((value for value in values if value not in TYPE_NAMES), None)
 
 
 def _same_setting(text: str, values: list[str]) -> bool:

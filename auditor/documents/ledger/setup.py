@@ -25,6 +25,7 @@ from auditor.documents.ledger.common import (
 )
 from auditor.documents.ledger.headline import Headline, evaluations
 from auditor.documents.ledger.settings import (
+    TYPE_NAMES,
     hardware_row,
     number_or_text,
     parameters_row,
@@ -42,7 +43,6 @@ _PER_RUN = re.compile(
     re.IGNORECASE,
 )
 _PER_RUN_NAMES = frozenset({"step", "scale", "code", "artifact"})
-_TYPE_NAMES = frozenset({"int", "float", "str", "bool"})
 
 
 def _per_run(name: str) -> bool:
@@ -142,7 +142,7 @@ def _configuration_row(parts: Parts, head: Headline) -> Iterator[Claim]:
     for name in sorted(set.union(*(set(run.settings) for run in runs))):
         if _per_run(name):
             continue
-        values = {run.settings[name].strip() for run in runs if name in run.settings} - _TYPE_NAMES
+        values = {run.settings[name].strip() for run in runs if name in run.settings} - TYPE_NAMES
         if len({number_or_text(value) for value in values}) > 1:
             differ.append(f"{name} {listing(sorted(values))}")
     lacking = _one_sided(runs)
