@@ -82,6 +82,11 @@ def claim_is_logged(case: Case) -> bool:
     return _found(case).matched_by in ("mean", "line", "float line")
 
 
+def matched_by(case: Case) -> str:
+    """How the headline was found in the logs: "mean", "line", "float line", "mean of claims" or "" (not at all)."""
+    return _found(case).matched_by
+
+
 def _found(case: Case) -> Headline:
     if case.headline is None:
         case.headline = find_headline(case.submission, case.program, case.metadata, case.readme, case.logs)

@@ -6,13 +6,13 @@ import datetime as dt
 
 from auditor.case import Case
 from auditor.documents.ledger.common import says
-from auditor.documents.ledger.headline import FLOAT, UNSTATED, Scored, evaluations, validation_lines
+from auditor.documents.ledger.headline import FLOAT, UNSTATED, evaluations, validation_lines
 from auditor.documents.model import Quantity
 from auditor.findings import Evidence, Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.examples import Run, variant
-from rules.measures import at_log, claim_is_logged, headline, reported
+from rules.measures import at_log, claim_is_logged, headline, matched_by, reported
 from rules.support import failed, listed, passed, unknown
 from rules.testimony import ORDER_WITNESSES
 
@@ -24,26 +24,30 @@ def decide(case: Case) -> Finding:
     claim = headline(case)
     if claim is None:
         return unknown("no val_bpb is claimed", ORDER_WITNESSES)
-    lines = reported(case)
     if not claim_is_logged(case):
         return unknown(f"no log line carries the headline {claim.text or claim.value}", (Witness.REPRODUCTION,))
-    floats = [item for item in lines if item.kind == FLOAT or _in_training(case, claim)]
-    evidence = [at_log(case, item.run, item.line, "headline result") for item in floats or lines]
-    if floats and len(floats) == len(lines):
+    training = _training_lines(case, claim)
+    if training:
         return failed(
-            f"the headline {claim.text or claim.value} is {_source(case, claim, floats[0])}, "
+            f"the headline {claim.text or claim.value} is the last validation line of training, "
             "the score of weights before the export",
-            _training_lines(case, claim) or evidence,
+            training,
+        )
+    lines = reported(case)
+    evidence = [at_log(case, item.run, item.line, "headline result") for item in lines]
+    if lines and all(item.kind == FLOAT for item in lines) and matched_by(case) != "float line":
+        return failed(
+            f"the headline {claim.text or claim.value} is {lines[0].label!r}, the score of weights before the export",
+            evidence,
         )
     labels = sorted({item.label for item in lines})
-    if all(item.kind == UNSTATED for item in lines):
-        return unknown(f"the label of the headline ({listed(labels)}) does not say which model was scored",
-                       ORDER_WITNESSES, evidence=evidence)  # fmt: skip
+    if all(item.kind == UNSTATED for item in lines) or matched_by(case) == "float line":
+        return unknown(
+            f"the label of the headline ({listed(labels)}) does not say which model was scored",
+            ORDER_WITNESSES,
+            evidence=evidence,
+        )
     return passed(f"the headline is {listed(labels)}, a result of the quantised model", evidence)
-
-
-def _in_training(case: Case, claim: Quantity) -> bool:
-    return bool(_training_lines(case, claim))
 
 
 def _training_lines(case: Case, claim: Quantity) -> list[Evidence]:
@@ -51,7 +55,7 @@ def _training_lines(case: Case, claim: Quantity) -> list[Evidence]:
 
     Only the last one of a run: with sixty of them, some earlier one has the digits of any claim.
     """
-    if any(says(claim, item.bpb) for run in case.runs for item in evaluations(run)) or len(reported(case)) > 1:
+    if matched_by(case) != "float line" or any(says(claim, i.bpb) for run in case.runs for i in evaluations(run)):
         return []
     return [
         at_log(case, run, item.line, "validation during training")
@@ -59,10 +63,6 @@ def _training_lines(case: Case, claim: Quantity) -> list[Evidence]:
         for item in validation_lines(run)[-1:]
         if says(claim, item.bpb)
     ]
-
-
-def _source(case: Case, claim: Quantity, item: Scored) -> str:
-    return "a validation line of training" if _in_training(case, claim) else repr(item.label)
 
 
 RULE = Rule(

@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import datetime as dt
+import json
 
 from auditor.case import Case
 from auditor.documents.ledger.common import says
 from auditor.documents.ledger.headline import evaluations
 from auditor.documents.model import Quantity
+from auditor.errors import AuditorError
 from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
@@ -24,11 +26,10 @@ def decide(case: Case) -> Finding:
     data = main_metadata(case)
     if data is None:
         return failed("there is no submission.json", [at_line(case.submission.folder or ".", None, "", "file list")])
-    if data.raw is None:
-        return failed(
-            f"{base_file(data.path)} cannot be read: {listed(data.problems) or 'not a JSON object'}",
-            [at_line(data.path, None, "", "not valid JSON")],
-        )
+    error = _not_json(case, data.path)
+    if error or data.raw is None:
+        reason = error or listed(data.problems) or "not a JSON object"
+        return failed(f"{base_file(data.path)} is not valid JSON: {reason}", [at_line(data.path, None, "", reason)])
     claim = headline(case)
     if claim is None:
         return failed("submission.json states no val_bpb", [at_line(data.path, None, "", "no val_bpb")])
@@ -45,6 +46,17 @@ def decide(case: Case) -> Finding:
             f"submission.json states no {' and no '.join(lacking)}", [at_line(data.path, None, "", "missing keys")]
         )
     return passed(f"val_bpb {claim.text or claim.value} with author and GitHub id", [at(claim)])
+
+
+def _not_json(case: Case, path: str) -> str:
+    """Why strict JSON refuses the file (readers are tolerant), "" when it is valid or cannot be read at all."""
+    try:
+        json.loads(case.submission.read_text(path))
+    except json.JSONDecodeError as error:
+        return f"line {error.lineno}: {error.msg}"
+    except (AuditorError, KeyError):
+        return ""
+    return ""
 
 
 def _mean_conflict(case: Case, claim: Quantity) -> Finding | None:
