@@ -55,6 +55,7 @@ def render(review: dict[str, Any]) -> str:
             headline=headline([r for r in review["ledger"] if r["scope"] == "submission"] or review["ledger"])[
                 :HEADLINE_ROWS
             ],
+            gravest=[f for f in review["findings"] if f["status"] in ("fail", "warn")][:6],
             conflicts=sum(row["status"] == "conflicts" for row in review["ledger"]),
             severities=sorted(Counter(f["severity"] for f in review["findings"]).items()),
             families=[

@@ -16,6 +16,8 @@ from auditor.report.text import clip, number, one_line, plural, safe_url, visibl
 COMMENT_LIMIT = 65_536  # characters of a comment; GitHub answers 422 above
 SUMMARY_LIMIT = 1_048_576  # bytes of a job summary; the whole summary is dropped above
 ANNOTATION_LIMIT = 50  # annotations of a job; the first come are shown
+OPEN_IN_FULL = 3  # unknown findings told at length; more of them become a list
+OPEN_LISTED = 80
 EXCERPT_LINES = 8
 EXCERPT_BLOCKS = 3
 LEDGER_ROWS = 14
@@ -70,9 +72,13 @@ def summary_markdown(review: dict[str, Any], limit: int = SUMMARY_LIMIT) -> str:
 
 def _fitted(review: dict[str, Any], limit: int, measure: Callable[[str], int]) -> str:
     head, tail = _head(review), _tail(review)
-    told = [f for f in review["findings"] if f["status"] in ("fail", "warn", "unknown")]
-    quiet = [f for f in review["findings"] if f["status"] not in ("fail", "warn", "unknown")]
-    blocks = [_finding(finding) for finding in told] + ([_quiet(quiet)] if quiet else [])
+    told = [f for f in review["findings"] if f["status"] in ("fail", "warn")]
+    opened = [f for f in review["findings"] if f["status"] == "unknown"]
+    quiet = [f for f in review["findings"] if f["status"] in ("pass", "not applicable")]
+    if len(opened) <= OPEN_IN_FULL:
+        told, opened = told + opened, []
+    blocks = [_finding(finding) for finding in told]
+    blocks += ([_open(opened)] if opened else []) + ([_quiet(quiet)] if quiet else [])
     # Room for the longest note there can be, so that adding it never breaks the limit.
     room = limit - measure(head) - measure(tail) - measure(_left_out(len(blocks), bool(quiet)))
     kept = []
@@ -82,14 +88,15 @@ def _fitted(review: dict[str, Any], limit: int, measure: Callable[[str], int]) -
             break
         kept.append(block)
         room -= cost
-    missing = len(blocks) - len(kept)
-    note = [_left_out(missing - bool(quiet), bool(quiet))] if missing else []
+    findings = max(len(told) - len(kept), 0)
+    lists = len(blocks) - max(len(kept), len(told))
+    note = [_left_out(findings, lists > 0)] if findings or lists else []
     return _cut("\n\n".join([head, *kept, *note, tail]) + "\n", limit, measure)
 
 
 def _left_out(count: int, quiet: bool) -> str:
     parts = ([plural(count, "finding") + ", the least severe"] if count > 0 else []) + (
-        ["the list of passed rules"] if quiet else []
+        ["the rules that passed or stay open"] if quiet else []
     )
     return f"*Left out to stay within the limit of this page: {' and '.join(parts)}. The full report has them.*"
 
@@ -213,6 +220,16 @@ def _around_marks(lines: list[dict[str, Any]]) -> list[dict[str, Any]]:
     marked = [i for i, line in enumerate(lines) if line["mark"]]
     near = sorted(range(len(lines)), key=lambda i: min((abs(i - m) for m in marked), default=i))
     return [lines[i] for i in sorted(near[:EXCERPT_LINES])]
+
+
+def _open(findings: list[dict[str, Any]]) -> str:
+    rows = [
+        f"- ❔ {text(f['title'], 100)} ({code(f['rule'])}): {text(f['summary'], 200)}" for f in findings[:OPEN_LISTED]
+    ]
+    if len(findings) > OPEN_LISTED:
+        rows.append(f"- and {len(findings) - OPEN_LISTED:,} more in the full report")
+    title = f"{plural(len(findings), 'rule')} that nobody could decide (not passed, not failed)"
+    return "\n".join([f"<details><summary>{title}</summary>", "", *rows, "", "</details>"])
 
 
 def _quiet(findings: list[dict[str, Any]]) -> str:

@@ -164,7 +164,7 @@ def _finding(finding: Finding, places: Places) -> dict[str, Any]:
         "since": rule.since.isoformat() if rule else None,
         "authority": rule.authority if rule else "",
         "evidence": places.excerpts(finding.evidence),
-        "remedy": finding.remedy or (rule.remedy if rule and finding.status is not Status.PASS else ""),
+        "remedy": _remedy(finding, rule),
         "precedents": {"legal": list(rule.legal_precedents), "illegal": list(rule.illegal_precedents)}
         if rule
         else {"legal": [], "illegal": []},
@@ -173,6 +173,12 @@ def _finding(finding: Finding, places: Places) -> dict[str, Any]:
         "witness": finding.witness.value,
         "decided_by": [witness.value for witness in finding.decided_by],
     }
+
+
+def _remedy(finding: Finding, rule: Rule | None) -> str:
+    """The finding's own remedy, else the rule's where something is wrong: an unknown must not read as an accusation."""
+    wrong = finding.status in (Status.FAIL, Status.WARN)
+    return finding.remedy or (rule.remedy if rule and wrong else "")
 
 
 def _rule(name: str) -> Rule | None:

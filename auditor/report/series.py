@@ -12,6 +12,7 @@ from typing import Any, TypeVar
 
 from auditor.case import Case
 from auditor.documents.model import Claim, LogRun, Quantity
+from auditor.report.text import number
 
 CAP_BYTES = 16_000_000  # rule PG-S-cap
 BUDGET_SECONDS = 600.0  # rules PG-T-train and PG-T-eval
@@ -64,7 +65,7 @@ def _claimed(case: Case, what: str) -> dict[str, Any] | None:
         if quantity is not None and math.isfinite(quantity.value):
             return {
                 "value": quantity.value,
-                "text": quantity.text or str(quantity.value),
+                "text": quantity.text or number(quantity.value),
                 "path": quantity.source.path,
             }
     return None
@@ -95,14 +96,22 @@ def _training(label: str, run: LogRun) -> dict[str, Any] | None:
 
 
 def _running(label: str, run: LogRun) -> list[dict[str, Any]]:
-    by_name: dict[str, list[Any]] = {}
+    passes: dict[str, list[list[Any]]] = {}
     for line in run.progress:
-        if _finite(line.bpb) is not None:
-            by_name.setdefault(line.label, []).append(line)
-    found = []
-    for name, lines in by_name.items():
-        if len(lines) < 2:
+        if _finite(line.bpb) is None:
             continue
+        lines = passes.setdefault(line.label, [[]])
+        if lines[-1] and line.index < lines[-1][-1].index:
+            lines.append([])  # the count starts again: another pass over the stream, another curve
+        lines[-1].append(line)
+    named = [
+        (f"{name}, pass {i}" if len(of) > 1 else name, lines)
+        for name, of in passes.items()
+        for i, lines in enumerate(of, 1)
+        if len(lines) > 1
+    ]
+    found = []
+    for name, lines in named[:MAX_RUNS]:
         final = [r.val_bpb for r in run.results if _finite(r.val_bpb) is not None and r.line >= lines[-1].line]
         found.append(
             {
@@ -204,7 +213,7 @@ def ledger_row(claim: Claim, source: Any) -> dict[str, Any]:
         value = item.value if math.isfinite(item.value) else None
         return {
             "value": value,
-            "text": item.text or str(item.value),
+            "text": item.text or number(item.value),
             "key": item.source.key,
             "place": source(item.source),
         }

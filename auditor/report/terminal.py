@@ -19,6 +19,7 @@ from auditor.report.text import clip, number, one_line, plural, visible
 MAX_WIDTH = 100
 EXCERPT_BLOCKS = 2
 LEDGER_ROWS = 10
+OPEN_IN_FULL = 3  # unknown findings told at length; more of them become a list of ids
 
 _STYLES = {
     "VIOLATION": "bold red",
@@ -47,12 +48,14 @@ def show(review: dict[str, Any], console: Console, verbose: bool = False) -> Non
     """Print a review; `verbose` shows passed and inapplicable rules too."""
     width = min(console.width, MAX_WIDTH)
     wide = width >= 80
-    told = [f for f in review["findings"] if verbose or f["status"] in ("fail", "warn", "unknown")]
+    told = [f for f in review["findings"] if verbose or f["status"] in ("fail", "warn")]
+    opened = [f for f in review["findings"] if f["status"] == "unknown" and not verbose]
     parts = [_title(review), _board(review, wide)]
     if review["ledger"]:
         parts.append(_ledger(review, wide))
     parts += [_finding(finding, wide) for finding in told]
-    parts += [_hidden(review)] if not verbose and len(told) < len(review["findings"]) else []
+    parts += [_finding(finding, wide) for finding in opened] if len(opened) <= OPEN_IN_FULL else [_open(opened)]
+    parts += [_hidden(review)] if not verbose and len(told) + len(opened) < len(review["findings"]) else []
     parts += _end(review)
     for part in parts:
         console.print(part, width=width, highlight=False)
@@ -152,6 +155,14 @@ def _excerpt(block: dict[str, Any]) -> list[Text]:
             text.append(f"  ◂ {one_line(line['note'], 70)}", style="yellow")
         lines.append(text)
     return lines
+
+
+def _open(findings: list[dict[str, Any]]) -> Text:
+    names = ", ".join(one_line(finding["rule"]).removeprefix("PG-") for finding in findings)
+    words = Text.assemble(
+        ("UNKNOWN  ", _STYLES["unknown"]), (f"{plural(len(findings), 'rule')} nobody could decide: ", "bold")
+    )
+    return words.append(names)
 
 
 def _hidden(review: dict[str, Any]) -> Text:

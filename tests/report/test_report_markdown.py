@@ -156,3 +156,9 @@ def test_annotations_are_escaped(violation):
 def test_unknown_is_a_notice_never_silence(documents):
     lines = markdown.annotations(documents["not-eligible"])
     assert sum(line.startswith("::notice") for line in lines) == documents["not-eligible"]["counts"]["unknown"] == 5
+
+
+def test_many_open_rules_are_a_list_that_says_they_did_not_pass(documents):
+    text = markdown.comment(documents["not-eligible"])
+    assert "5 rules that nobody could decide (not passed, not failed)" in text
+    assert all(f"`{rule}`" in text for rule in ("PG-C1-causality", "PG-D-val-in-train"))

@@ -179,3 +179,9 @@ def test_every_format_renders_every_verdict(kind, name, documents):
     text = render(documents[name])
     assert documents[name]["verdict"] in text and suffix
     assert render(documents[name]) == text
+
+
+def test_unknown_carries_no_remedy_that_reads_like_an_accusation():
+    findings = [Finding("PG-C2-hashed-ngram-cache", status, "s") for status in (Status.UNKNOWN, Status.WARN)]
+    made = document(Review("x", Verdict.NEEDS_REVIEW, "r", findings=findings))["findings"]
+    assert {finding["status"]: bool(finding["remedy"]) for finding in made} == {"unknown": False, "warn": True}

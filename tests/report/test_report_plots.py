@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -103,3 +104,13 @@ def test_order_plot_marks_scores_that_come_late(documents):
     good = Page(plots.order_plot(documents["clean"]["timelines"]["run"]))
     assert len(bad.all("rect", cls="o-late")) == 16 + 1, "sixteen chunks and the key of the legend"
     assert not good.all("rect", cls="o-late") and len(good.all("rect", cls="o-score")) == 16 + 1
+
+
+def test_second_pass_over_the_stream_is_a_second_curve():
+    review = examples.clean()
+    run = review.case.logs[0].runs[0]
+    again = [replace(line, bpb=line.bpb - 0.05, line=line.line + 500) for line in run.progress]
+    run.progress += again
+    names = [curve["name"] for curve in series.series(review.case)["running"]]
+    assert names == ["ttt_chunk, pass 1", "ttt_chunk, pass 2", "ttt_chunk", "ttt_chunk"]
+    assert all(curve["bpb"] == sorted(curve["bpb"]) for curve in series.series(review.case)["running"])
