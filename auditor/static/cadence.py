@@ -34,16 +34,10 @@ def _invert(name: str, shown: str, values: dict[str, Value]) -> None:
     except ValueError:
         return
     node = _parsed(name)
-    if (
-        isinstance(node, ast.BinOp)
-        and isinstance(node.op, ast.Add | ast.Sub)
-        and isinstance(node.right, ast.Constant)
-    ):
+    if isinstance(node, ast.BinOp) and isinstance(node.op, ast.Add | ast.Sub) and isinstance(node.right, ast.Constant):
         offset = node.right.value
         if isinstance(offset, int):
-            values[ast.unparse(node.left)] = (
-                value - offset if isinstance(node.op, ast.Add) else value + offset
-            )
+            values[ast.unparse(node.left)] = value - offset if isinstance(node.op, ast.Add) else value + offset
     elif isinstance(node, ast.Name | ast.Attribute):
         values[ast.unparse(node)] = value
 

@@ -327,9 +327,9 @@ def _private_paths(layer: Layer, tree: ast.Module, found: Index) -> Iterator[See
     """Absolute paths of somebody's machine; `guarded` when an environment variable can replace them."""
     replaceable = {id(item) for site in found.calls if _reads_environment(site) for item in ast.walk(site.node)}
     for node in ast.walk(tree):
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 300:
-            if _PRIVATE_PATH.match(node.value):
-                yield Seen(node.value, layer.name, node.lineno, guarded=id(node) in replaceable)
+        text = node.value if isinstance(node, ast.Constant) else None
+        if isinstance(text, str) and len(text) < 300 and _PRIVATE_PATH.match(text):
+            yield Seen(text, layer.name, node.lineno, guarded=id(node) in replaceable)
 
 
 def _reads_environment(site: CallSite) -> bool:

@@ -125,9 +125,7 @@ def split_lines(pattern: Pattern) -> list[Pattern]:
 
 
 def _breaks_lines(many: Many) -> bool:
-    return "\n" in literal_text(many.separator) or any(
-        "\n" in literal_text(option) for option in many.options
-    )
+    return "\n" in literal_text(many.separator) or any("\n" in literal_text(option) for option in many.options)
 
 
 def expression(pattern: Pattern, relaxed: bool = False) -> str:
@@ -173,7 +171,9 @@ def field_expression(part: Field, relaxed: bool = False) -> str:
         return NUMBER
     body = _number_expression(kind, found)
     pad = found["width"] is not None
-    fill = re.escape(found["fill"]) if found["fill"] and found["fill"] != "0" else r"\s"
+    fill = re.escape(found["fill"]) if found["fill"] else r"\s"
+    if found["zero"] or found["fill"] == "0":
+        fill = r"[\s0]"  # zeros also stand before inf and nan
     return f"{fill}*{body}{fill}*" if pad or found["sign"] == " " else body
 
 

@@ -125,8 +125,9 @@ def _environment(node: ast.expr, helpers: frozenset[str]) -> tuple[str, Value]:
     """(variable, default) of an expression that reads the environment, ("", None) otherwise."""
     for inner in ast.walk(node):
         if isinstance(inner, ast.Subscript) and dotted(inner.value).endswith("environ"):
-            if isinstance(inner.slice, ast.Constant) and isinstance(inner.slice.value, str):
-                return inner.slice.value, None
+            key = inner.slice.value if isinstance(inner.slice, ast.Constant) else None
+            if isinstance(key, str):
+                return key, None
         if not isinstance(inner, ast.Call) or not inner.args:
             continue
         name = dotted(inner.func)

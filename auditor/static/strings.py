@@ -14,6 +14,7 @@ from collections.abc import Iterable
 from auditor.static.patterns import Field, Lit, Many, Param, Pattern, tidy
 from auditor.static.scopes import Index, Scope, last_name, unparsed
 
+_SAME_ELEMENTS = ("sorted", "list", "tuple", "reversed", "set")
 MAX_ALTERNATIVES = 48
 MAX_DEPTH = 10
 _PRINTF = re.compile(
@@ -109,9 +110,7 @@ class TextReader:
         homes = self.index.functions.get(name, [])
         if len(homes) != 1 or ("return", name) in self._busy:
             return [_field(node)]
-        returns = [
-            n.value for n in ast.walk(homes[0].node) if isinstance(n, ast.Return) and n.value is not None
-        ]
+        returns = [n.value for n in ast.walk(homes[0].node) if isinstance(n, ast.Return) and n.value is not None]
         if not returns or not all(_may_be_text(value) for value in returns):
             return [_field(node)]
         self._busy.add(("return", name))
@@ -146,9 +145,8 @@ class TextReader:
             return [_without_params(option) for option in self.read(node.elt, scope, depth + 1)]
         if isinstance(node, ast.List | ast.Tuple | ast.Set):
             return [option for item in node.elts for option in self.read(item, scope, depth + 1)] or [()]
-        if isinstance(node, ast.Call) and node.args and isinstance(node.func, ast.Name):
-            if node.func.id in ("sorted", "list", "tuple", "reversed", "set"):
-                return self._elements(node.args[0], scope, depth + 1)
+        if isinstance(node, ast.Call) and node.args and last_name(node.func) in _SAME_ELEMENTS:
+            return self._elements(node.args[0], scope, depth + 1)
         if isinstance(node, ast.Name):
             return self._list_variable(node, scope, depth)
         return [_field(node)]
@@ -224,9 +222,7 @@ class TextReader:
         if isinstance(node, ast.Name) and depth < 3:
             home = scope.find(node.id)
             values = home.bound.get(node.id, []) if home else []
-            return any(
-                how == "=" and v is not None and self._is_text(v, home, depth + 1) for how, v in values
-            )
+            return any(how == "=" and v is not None and self._is_text(v, home, depth + 1) for how, v in values)
         return False
 
 
@@ -238,9 +234,7 @@ def _may_be_text(node: ast.expr) -> bool:
     """False for expressions that can only be numbers or containers: reading them as text would be a guess."""
     if isinstance(node, ast.Constant):
         return isinstance(node.value, str)
-    return isinstance(
-        node, ast.JoinedStr | ast.BinOp | ast.IfExp | ast.BoolOp | ast.Call | ast.Name | ast.NamedExpr
-    )
+    return isinstance(node, ast.JoinedStr | ast.BinOp | ast.IfExp | ast.BoolOp | ast.Call | ast.Name | ast.NamedExpr)
 
 
 def _known_text(options: list[Pattern]) -> bool:
