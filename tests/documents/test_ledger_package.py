@@ -281,3 +281,21 @@ def test_measurements_are_not_configuration() -> None:
     assert conflicts(ledger(runs=runs)) == set()
     runs[2].settings["dropout"] = "0.1"
     assert conflicts(ledger(runs=runs)) == {("configuration across seeds", "submission")}
+
+
+def test_result_file_with_another_size_and_a_partial_evaluation() -> None:
+    file = b'{"gptq_file_bytes": 16319735, "ttt": {"chunks_processed": 900, "total_possible_chunks": 1893}}'
+    claims = ledger(**{"gptq_results.json": file})
+    row = rows(claims, "artifact bytes", "result files")[0]
+    assert row.status == "conflicts"
+    assert "gptq_results.json (gptq_file_bytes) says 16,319,735 bytes" in row.note
+    share = rows(claims, "scored share")[0]
+    assert share.computed == pytest.approx(900 / 1893)
+    assert "47.5%" in share.note
+
+
+def test_result_file_that_agrees_or_is_broken() -> None:
+    good = f'{{"artifact_bytes": {TOTAL[314]}}}'.encode()
+    claims = ledger(**{"results.json": good, "broken.json": b"{not json", "list.json": b"[1, 2]"})
+    assert rows(claims, "artifact bytes", "result files")[0].status == "agrees"
+    assert conflicts(claims) == set()

@@ -6,9 +6,9 @@ from the digits that were printed, nowhere else (`auditor.documents.interval`).
 
 Subjects: "val_bpb", "mean val_bpb", "standard deviation", "val_loss", "loss and BPB", "scored bytes",
 "loss/BPB quotient", "BPB values of the README", "p-value", "artifact bytes" (and ", script as shipped",
-", script packed", ", with local files"), "model bytes", "code bytes", "size unit", "artifact file", "train seconds",
-"train seconds with calibration", "eval seconds", "eval seconds, all passes", "seeds", "configuration across seeds",
-"steps", "parameters", "vocabulary", "hardware", and the names of other settings.
+", script packed", ", with local files"), "scored share", "model bytes", "code bytes", "size unit", "artifact file",
+"train seconds", "train seconds with calibration", "eval seconds", "eval seconds, all passes", "seeds",
+"configuration across seeds", "steps", "parameters", "vocabulary", "hardware", and the names of other settings.
 """
 
 from __future__ import annotations
@@ -17,6 +17,7 @@ from collections.abc import Sequence
 
 from auditor.documents.ledger.common import Parts
 from auditor.documents.ledger.headline import Headline, Scored, evaluations, find_headline, kind_of
+from auditor.documents.ledger.result_files import result_rows
 from auditor.documents.ledger.scores import score_rows, seed_values
 from auditor.documents.ledger.setup import setup_rows
 from auditor.documents.ledger.significance import against_record, significance_rows
@@ -59,6 +60,7 @@ def build_ledger(
         *score_rows(parts, head),
         *significance_rows(parts, head),
         *size_rows(parts, head),
+        *result_rows(parts),
         *time_rows(parts, head),
         *setup_rows(parts, head),
     ]

@@ -30,6 +30,7 @@ from auditor.documents.ledger.headline import (
     evidence_of,
     validation_lines,
 )
+from auditor.documents.ledger.result_files import stated_elsewhere
 from auditor.documents.model import Claim, ProgressLine, Quantity
 from auditor.documents.records import records
 from auditor.documents.statistics import TYPICAL_SD, Summary, summarize
@@ -181,6 +182,9 @@ def _no_line(parts: Parts, head: Headline, claim: Quantity) -> str:
     )
     if len(head.reported) > 1 and head.mean is not None:
         text += f", and the mean of {len(head.reported)} logged runs is {bpb_text(head.mean)}"
+    file = stated_elsewhere(parts, claim.value, unit_of_value(claim.value, claim.text))
+    if file is not None:
+        text += f"; {place(file)} states it, without a log of the run"
     return text
 
 
