@@ -13,10 +13,9 @@ import time
 import traceback
 from pathlib import Path
 
-from auditor.documents.logs import read_log
-
 from auditor.documents.copies import log_index
 from auditor.documents.forensics import forensics
+from auditor.documents.logs import read_log
 from auditor.errors import AuditorError
 from auditor.static.facts import program_facts
 from auditor.submission import Submission

@@ -64,7 +64,7 @@ def test_cache_is_used_until_a_reference_moves(clone: Path, tmp_path: Path) -> N
 
 
 def test_not_a_repository(tmp_path: Path) -> None:
-    with pytest.raises(GitError, match="rev-parse|for-each-ref"):
+    with pytest.raises(GitError, match=r"rev-parse|for-each-ref"):
         log_index(tmp_path)
 
 

@@ -111,6 +111,30 @@ def test_settings_of_another_program() -> None:
     assert [source.line for source in fact.sources] == [4, 5]
 
 
+def test_settings_of_a_feature_that_is_off_are_milder() -> None:
+    lines = honest_log()
+    lines[3:3] = ["  hash_embed_enabled: False", "  hash_embed_size: 16384"]
+    fact = next(item for item in examine(lines) if item.kind == "foreign-setting")
+    assert fact.strength == "suspicious" and "dormant" in fact.explanation
+
+
+def test_the_same_observation_on_several_logs_is_told_once() -> None:
+    found, program = submission(**README)
+    logs = [
+        log_of(replaced(honest_log(seed), r"Code size: \d+", "Code size: 76429"), f"train_seed{seed}.log")
+        for seed in (1, 2, 3)
+    ]
+    (fact,) = forensics(found, program, logs)
+    assert "(in 3 logs)" in fact.summary and len({source.path for source in fact.sources}) == 3
+
+
+def test_side_experiments_with_another_program_are_notable() -> None:
+    found, program = submission(**README)
+    older = PROGRAM.replace("num_layers = 11", "num_layers = 9")
+    logs = [log_of(honest_log(1)), log_of([*older.splitlines(), "=" * 100, *honest_log(2)], "ablation.log")]
+    assert [(f.kind, f.strength) for f in forensics(found, program, logs)] == [("source-differs", "notable")]
+
+
 def test_settings_nobody_documents() -> None:
     facts = examine(replaced(honest_log(), r"matrix_lr: 0.02", "matrix_lr: 0.035"))
     assert [(item.kind, item.strength) for item in facts] == [("undocumented-setting", "notable")]

@@ -76,9 +76,14 @@ def test_interpreter_agrees_with_python(a: int, b: int) -> None:
 
 
 def test_function_call_follows_branches() -> None:
-    function = ast.parse(
-        "def lr(step):\n  if step < warm:\n    return step / warm\n  left = total - step\n  return max(left / total, 0.0)\n"
-    ).body[0]
+    lines = (
+        "def lr(step):",
+        "  if step < warm:",
+        "    return step / warm",
+        "  left = total - step",
+        "  return max(left / total, 0.0)",
+    )
+    function = ast.parse("\n".join(lines)).body[0]
     assert isinstance(function, ast.FunctionDef)
     names = {"warm": 10, "total": 100}
     assert call(function, {"step": 5}, names) == 0.5

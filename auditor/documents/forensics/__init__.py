@@ -10,8 +10,10 @@ to be the case (an earlier revision, several runs in one file); "notable" is wor
 
 from __future__ import annotations
 
+import dataclasses
+
 from auditor.case import Case
-from auditor.documents.forensics.context import build_context, view
+from auditor.documents.forensics.context import MAX_SOURCES, build_context, view
 from auditor.documents.forensics.numbers import arithmetic, initial_loss
 from auditor.documents.forensics.provenance import provenance, sharpen
 from auditor.documents.forensics.revision import revision
@@ -51,7 +53,32 @@ def forensics(
         facts += initial_loss(context, seen, vocabulary(context, log))
         facts += schedule(context, seen)
     facts += copied_logs(submission, logs, corpus_index)
-    return sorted(sharpen(facts), key=lambda item: _ORDER.get(item.strength, 3))
+    facts = _grouped(_ablations(sharpen(facts), logs))
+    return sorted(facts, key=lambda item: _ORDER.get(item.strength, 3))
+
+
+def _ablations(facts: list[ForensicFact], logs: list[TrainLog]) -> list[ForensicFact]:
+    """Where some logs hold no other revision, those that do are side experiments: notable, not suspicious."""
+    other = {item.sources[0].path for item in facts if item.kind == "source-differs" and item.sources}
+    if not other or len(other) >= len(logs):
+        return facts
+    return [dataclasses.replace(item, strength="notable") if item.kind == "source-differs" else item for item in facts]
+
+
+def _grouped(facts: list[ForensicFact]) -> list[ForensicFact]:
+    """The same observation on several logs told once, with a place from each."""
+    groups: dict[tuple[str, str, str], list[ForensicFact]] = {}
+    for item in facts:
+        groups.setdefault((item.kind, item.strength, item.summary), []).append(item)
+    merged = []
+    for same in groups.values():
+        first = same[0]
+        if len(same) > 1:
+            sources = tuple(source for item in same for source in item.sources[: max(1, MAX_SOURCES // len(same))])
+            summary = f"{first.summary} (in {len(same)} logs)"
+            first = dataclasses.replace(first, summary=summary, sources=sources[:MAX_SOURCES])
+        merged.append(first)
+    return merged
 
 
 def examine(case: Case) -> list[ForensicFact]:

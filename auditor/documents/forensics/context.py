@@ -157,6 +157,11 @@ def fact(
     return ForensicFact(kind, strength, summary, tuple(sources[:MAX_SOURCES]), explanation)
 
 
+def short(path: str) -> str:
+    """File name without its folder, for summaries."""
+    return path.rpartition("/")[2]
+
+
 def at(log: TrainLog, number: int, text: str | None = None) -> Source:
     """A line of a log as a source, cut to 200 characters."""
     shown = text if text is not None else (log.lines[number - 1] if 0 < number <= len(log.lines) else "")

@@ -13,6 +13,7 @@ from auditor.documents.forensics.context import (
     LogView,
     at,
     fact,
+    short,
 )
 from auditor.documents.model import ForensicFact
 from auditor.static.cadence import describe, refused_by
@@ -75,7 +76,7 @@ def _without_template(context: Context, view: LogView, explained: set[int | None
 def _why_incomplete(context: Context) -> str:
     unknown = next((d for d in context.templates.dynamic if d.shape is None and not d.exceptional), None)
     if unknown is not None:
-        return f"{unknown.path}:{unknown.line} {unknown.reason}."
+        return f"{short(unknown.path)}:{unknown.line} {unknown.reason}."
     broken = next(iter(context.templates.unreadable.items()), None)
     return f"{broken[0]} does not parse ({broken[1]})." if broken else "no print was found."
 
@@ -100,7 +101,9 @@ def _precision(context: Context, view: LogView) -> list[ForensicFact]:
     facts = []
     for template, lines in groups.items():
         wanted = ", ".join(f"{p.name}: {p.digits} digits" for p in template.fields if p.digits is not None)
-        summary = f"{len(lines)} lines have the words of {template.path}:{template.line} but digits it cannot print"
+        summary = (
+            f"{len(lines)} lines have the words of {short(template.path)}:{template.line} but digits it cannot print"
+        )
         explanation = f"The program prints `{template.text.strip()}` ({wanted})."
         sources = [at(view.log, number, text) for number, text in lines]
         strength = SUSPICIOUS if context.templates.complete and any(is_result_line(t) for _, t in lines) else NOTABLE
@@ -122,7 +125,9 @@ def _cadence(context: Context, view: LogView) -> list[ForensicFact]:
             groups[template, describe(guard)].append((number, text))
     facts = []
     for (template, condition), lines in groups.items():
-        summary = f"{len(lines)} progress lines stand at positions where {template.path}:{template.line} cannot print"
+        summary = (
+            f"{len(lines)} progress lines stand at positions where {short(template.path)}:{template.line} cannot print"
+        )
         explanation = f"The print `{template.text.strip()[:120]}` runs only when `{condition}`."
         sources = [at(view.log, number, text) for number, text in lines]
         facts.append(fact("cadence", SUSPICIOUS, summary, sources, explanation))
@@ -155,7 +160,7 @@ def _missing(context: Context, view: LogView) -> list[ForensicFact]:
         if any(template in present for template in templates):
             continue
         template = templates[0]
-        place = f"{template.path}:{template.line}"
+        place = f"{short(template.path)}:{template.line}"
         summary = f"no {label} line in a log with {steps} validation lines, although {place} prints them"
         explanation = (
             f"`{template.text.strip()[:140]}` "

@@ -67,21 +67,19 @@ def _closest(context: Context, source: EmbeddedSource) -> tuple[str, Difference 
 def _source_fact(view: LogView, source: EmbeddedSource, name: str, difference: Difference) -> ForensicFact:
     first = at(view.log, source.first)
     if difference.kind == "comments":
-        summary = f"the program printed in the log differs from {name} in comments and blanks only"
+        summary = f"the program printed in the log differs from {short(name)} in comments and blanks only"
         return fact("source-differs", NOTABLE, summary, [first])
     sources = [
         at(view.log, source.first + number - 1, text) if sign == "-" else Source(name, number, text)
         for sign, number, text in difference.examples
     ] or [first]
     if difference.kind == "other program":
-        summary = (
-            f"the program printed in the log (lines {source.first}-{source.last - 1}) is not {name or 'submitted'}"
-        )
+        summary = f"the program printed in the log (lines {source.first}-{source.last - 1}) is not {short(name) or 'submitted'}"
         return fact("source-differs", SUSPICIOUS, summary, sources, "Fewer than a third of its lines are shared.")
     results = [(n, t) for n, t in view.elsewhere if is_result_line(t)]
     summary = (
         f"the log was written by another revision: {difference.removed} code lines only in the printed program, "
-        f"{difference.added} only in {name}"
+        f"{difference.added} only in {short(name)}"
     )
     explanation = "The log holds the source that ran; it is not the submitted text."
     if results:
@@ -162,7 +160,13 @@ def _settings(context: Context, view: LogView) -> list[ForensicFact]:
             f"The program prints all attributes of its settings; {len(listed)} names are listed in this log, and these "
             "occur nowhere in the submitted source. Another program, or another revision, wrote it."
         )
-        strength = CONTRADICTION if context.readable and len(foreign) < 0.5 * len(listed) else SUSPICIOUS
+        active = any(value == "True" for _, value in foreign.values())
+        certain = active and context.readable and len(foreign) < 0.5 * len(listed)
+        strength = CONTRADICTION if certain else SUSPICIOUS
+        if not active:
+            explanation += (
+                " None of them is a switch that is on: a dormant feature that was taken out is the usual reason."
+            )
         sources = [at(view.log, number) for number, _ in foreign.values()]
         facts.append(fact("foreign-setting", strength, summary, sources, explanation))
     return facts + _undocumented(context, view, listed)
