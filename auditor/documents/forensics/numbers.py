@@ -15,6 +15,8 @@ from auditor.static.templates import Template
 # Relative spread of honest quotients of one log: float32 sums, and a tail of a few hundred tokens that one
 # evaluation counts and another does not.
 _SPREAD = 3e-6
+# Coincidences rarer than this are reported: well below one in all the logs of the challenge.
+_CHANCE = 2e-6
 
 
 def arithmetic(context: Context, view: LogView) -> list[ForensicFact]:
@@ -278,7 +280,7 @@ def _round_times(view: LogView, run: RunReadings) -> list[ForensicFact]:
             times.setdefault(round(item.time.value * 1e3), item.line)
     whole = [(value, line) for value, line in times.items() if value % 1000 == 0]
     chance = _chance(len(times), len(whole), 1e-3)
-    if len(whole) < 3 or chance > 1e-5:
+    if len(whole) < 3 or chance > _CHANCE:
         return []
     summary = f"{len(whole)} of {len(times)} training clocks are whole seconds although milliseconds are printed"
     explanation = f"Measured clocks would be with a probability of about {chance:.0e}."
@@ -307,7 +309,7 @@ def _repeated_ending(view: LogView, label: str, values: list[tuple[int, str]], u
     endings = Counter(text[-2:] for _, text in values)
     ending, count = endings.most_common(1)[0]
     chance = 100 * _chance(len(values), count, 0.01)
-    if chance > 1e-5:
+    if chance > _CHANCE:
         return []
     summary = f"{count} of {len(values)} {label} values end in the same two digits ({ending})"
     explanation = f"Measured values would do so with a probability of about {chance:.0e}."

@@ -13,6 +13,7 @@ from auditor.documents.forensics.context import (
     at,
     documents,
     fact,
+    short,
 )
 from auditor.documents.forensics.embedded import Difference, EmbeddedSource, compare
 from auditor.documents.forensics.provenance import is_result_line
@@ -74,7 +75,8 @@ def _source_fact(view: LogView, source: EmbeddedSource, name: str, difference: D
         for sign, number, text in difference.examples
     ] or [first]
     if difference.kind == "other program":
-        summary = f"the program printed in the log (lines {source.first}-{source.last - 1}) is not {short(name) or 'submitted'}"
+        place = f"lines {source.first}-{source.last - 1}"
+        summary = f"the program printed in the log ({place}) is not {short(name) or 'the submitted one'}"
         return fact("source-differs", SUSPICIOUS, summary, sources, "Fewer than a third of its lines are shared.")
     results = [(n, t) for n, t in view.elsewhere if is_result_line(t)]
     summary = (
