@@ -220,20 +220,21 @@ def log_blob(lines: list[str]) -> str:
 @pytest.mark.parametrize(
     ("pr", "author", "strength"),
     [
-        (9, "Bob\nbob@x.org", "contradiction"),
-        (9, "Ann\nother@x.org", "notable"),
-        (9, "A.\nann@x.org", "notable"),
-        (5, "Bob\nbob@x.org", "notable"),
+        (9, "Bob\nbob@x.org", ["contradiction"]),
+        (9, "Ann\nother@x.org", ["notable"]),
+        (9, "A.\nann@x.org", ["notable"]),
+        (5, "Bob\nbob@x.org", []),
+        (None, "", ["notable"]),
     ],
 )
-def test_copied_log(pr: int, author: str, strength: str) -> None:
+def test_copied_log(pr: int | None, author: str, strength: list[str]) -> None:
     lines = honest_log()
     found, program = submission(train_seed1__log="\n".join(lines))
     found.pr = pr
     index = index_of(lines, Place(7, "records/track_10min_16mb/2026-03-01_other/train.log"))
-    index.authors[pr] = author
+    index.authors |= {} if pr is None else {pr: author}
     facts = forensics(found, program, [log_of(lines)], index)
-    assert [item.strength for item in facts if item.kind == "copied-log"] == [strength]
+    assert [item.strength for item in facts if item.kind == "copied-log"] == strength
 
 
 def test_same_file_in_the_same_folder_is_no_copy() -> None:

@@ -23,7 +23,12 @@ def copied_logs(submission: Submission, logs: list[TrainLog], index: object | No
     copies: list[tuple[TrainLog, list[Place]]] = []
     for log in logs:
         blob = log.blob or _blob(submission, log.path)
-        places = [place for place in index.places(blob) if not _own(submission, place)]
+        everywhere = index.places(blob)
+        places = [place for place in everywhere if not _own(submission, place)]
+        merged = len(places) < len(everywhere)
+        if submission.pr is not None or merged:
+            # Later copies say nothing about the original; a folder not yet submitted is later than all of them.
+            places = [place for place in places if _earlier(submission, place, index)]
         if places and _size(submission, log.path) >= MIN_BYTES:
             copies.append((log, places))
     taken = sum(_by_others(submission, places, index) for _, places in copies)
@@ -43,8 +48,7 @@ def _by_others(submission: Submission, places: list[Place], index: LogIndex) -> 
 def _copied_fact(
     submission: Submission, log: TrainLog, places: list[Place], index: LogIndex, every: bool
 ) -> ForensicFact:
-    earlier = [place for place in places if _earlier(submission, place, index)]
-    first = (earlier or places)[0]
+    first = places[0]
     where = f"pull request {first.pr}" if first.pr is not None else "the main branch"
     summary = f"the log is byte for byte {first.path} of {where}" + (
         f" and of {len(places) - 1} more places" if len(places) > 1 else ""
@@ -57,11 +61,7 @@ def _copied_fact(
         if every:
             explanation += " Every log of this submission is such a copy: none shows a run of its own."
         return fact("copied-log", CONTRADICTION if every else SUSPICIOUS, summary, sources, explanation)
-    explanation = (
-        "The earlier place is by the same author, or its author is unknown; a baseline log may be reused."
-        if earlier
-        else "The other pull request is the later one, so the copy is more likely there."
-    )
+    explanation = "The earlier place is by the same author, or its author is unknown; a baseline log may be reused."
     return fact("copied-log", NOTABLE, summary, sources, explanation)
 
 
