@@ -74,10 +74,9 @@ def training_plot(series: dict[str, Any]) -> Markup:
     curves = [curve for curve in series["training"] if curve["val_bpb"]]
     if not curves:
         return _loss_plot(series)
-    finals = [(r["label"], r["val_bpb"]) for curve in curves for r in curve["results"][-1:]]
     claimed = series.get("claimed_bpb")
     tails = [point[1] for curve in curves for point in curve["val_bpb"][1:]] or [curves[0]["val_bpb"][0][1]]
-    low = min([*tails, *(value for _, value in finals), *([claimed["value"]] if claimed else [])])
+    low = min([*tails, *([claimed["value"]] if claimed else [])])
     high = min(max(tails), low + 0.6)
     chart = _Chart(
         "Validation BPB during training",
@@ -188,6 +187,7 @@ def time_plot(series: dict[str, Any]) -> Markup:
                     "kinds": kinds,
                     "claimed": bar["claimed"],
                     "text": _seconds_text(parts, kinds),
+                    "binds": series["budget_binds"],
                 }
             )
     return _bars(
@@ -195,7 +195,7 @@ def time_plot(series: dict[str, Any]) -> Markup:
         "seconds",
         rows,
         series["budget_seconds"],
-        f"{series['budget_seconds']:g} s each",
+        f"{series['budget_seconds']:g} s each" + ("" if series["budget_binds"] else " (record track)"),
         ("training", "after training", "evaluation"),
     )
 
@@ -317,6 +317,7 @@ def _bars(
     height = 34 * len(shown) + 74
     x = Axis(0, max(limit, *(row["total"] for row in shown)) * 1.02, left, WIDTH - RIGHT, unit)
     bottom = height - 42
+    late = x(limit) > WIDTH / 2  # room for the limit's label lies on the other side
     body: list[Markup] = []
     for tick in x.ticks:
         body.append(
@@ -328,8 +329,8 @@ def _bars(
         body += _bar(row, 34 * i + 34, x, limit, kinds)
     body.append(
         Markup(
-            '<path class="level cap" d="M{},{}V{}"/><text class="cap" x="{}" y="16" text-anchor="end">{}</text>'
-        ).format(x(limit), 22, bottom, min(x(limit) + 4, WIDTH - 2), limit_text)
+            '<path class="level cap" d="M{},{}V{}"/><text class="cap" x="{}" y="16" text-anchor="{}">{}</text>'
+        ).format(x(limit), 22, bottom, min(x(limit) + 4, WIDTH - 2), "end" if late else "start", limit_text)
     )
     body.append(
         Markup('<text class="name" x="{}" y="{}" text-anchor="middle">{}</text>').format(
@@ -345,6 +346,7 @@ def _bars(
 def _bar(row: dict[str, Any], y: int, x: Axis, limit: float, kinds: tuple[str, ...]) -> Iterable[Markup]:
     # A single part over the limit is over whatever one counts; a sum of parts is judged by the rules, not here.
     over = (max(amount for _, amount in row["parts"]) if "kinds" in row else row["total"]) > limit
+    over = over and row.get("binds", True)
     label = clip(row["label"], 20)
     yield Markup('<text class="{}" x="{}" y="{}" text-anchor="end">{}</text>').format(
         "claim" if row["claimed"] else "", x.start - 8, y + 15, label
@@ -368,7 +370,7 @@ def _bar(row: dict[str, Any], y: int, x: Axis, limit: float, kinds: tuple[str, .
     words = f"{row['text']} OVER" if over else row["text"]
     yield Markup('<text class="value{}{}" x="{}" y="{}" text-anchor="{}">{}</text>').format(
         " in" if inside and not row["claimed"] else "",
-        " over" if over else "",
+        " over" if over and not row["claimed"] else "",
         round(at, 1),
         y + 15,
         "end" if inside else "start",

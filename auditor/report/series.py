@@ -11,12 +11,14 @@ from collections.abc import Sequence
 from typing import Any, TypeVar
 
 from auditor.case import Case
-from auditor.documents.model import Claim, LogRun, Quantity
+from auditor.documents.model import Claim, EvalResult, LogRun, Quantity
 from auditor.report.text import number
+from auditor.submission import Track
 
 CAP_BYTES = 16_000_000  # rule PG-S-cap
 BUDGET_SECONDS = 600.0  # rules PG-T-train and PG-T-eval
 MAX_POINTS = 160  # points of one curve on the page; the log keeps the rest
+SAME_PASS_LINES = 12  # result lines this close with the same time tell of one pass
 MAX_RUNS = 12  # runs drawn; more than that no reader can tell apart
 
 _AFTER_TRAINING = re.compile(r"hess|calib|gptq|quant|pack|compress|serial|lrzip|export|ema|swa", re.IGNORECASE)
@@ -32,6 +34,8 @@ def series(case: Case) -> dict[str, Any]:
     return {
         "cap_bytes": CAP_BYTES,
         "budget_seconds": BUDGET_SECONDS,
+        # The time budgets are the record track's (rule book, section 0); elsewhere they are only a scale.
+        "budget_binds": case.submission.track in (Track.RECORD, Track.UNKNOWN),
         "claimed_bpb": _claimed(case, "val_bpb"),
         "claimed_bytes": _claimed(case, "artifact_bytes"),
         "training": [curve for label, run in pairs[:MAX_RUNS] if (curve := _training(label, run))],
@@ -174,13 +178,22 @@ def _time(label: str, run: LogRun) -> dict[str, Any] | None:
         side = training if _AFTER_TRAINING.search(name) else evaluation
         side.append(_segment(name, seconds, line))
     for result in run.results:
-        if _finite(result.seconds):
+        if _finite(result.seconds) and not _told(evaluation, result):
             evaluation.append(_segment(result.label, result.seconds, result.line))
     training = [s for s in training if _finite(s["seconds"])]
     evaluation = [s for s in evaluation if _finite(s["seconds"])]
     if not (training or evaluation):
         return None
     return {"label": label, "path": run.path, "training": training, "evaluation": evaluation, "claimed": False}
+
+
+def _told(segments: list[dict[str, Any]], result: EvalResult) -> bool:
+    """Whether the time of this result was printed before: many programs print one pass as `x`, `x_exact` and `done`."""
+    return any(
+        abs(segment["seconds"] - result.seconds) <= 0.01 * result.seconds
+        and abs((segment["line"] or 0) - result.line) <= SAME_PASS_LINES
+        for segment in segments
+    )
 
 
 def _segment(name: str, seconds: float, line: int | None) -> dict[str, Any]:

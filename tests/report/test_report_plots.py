@@ -12,6 +12,7 @@ from report_pages import HOSTILE, Page
 
 from auditor.documents.model import LogRun, Quantity, Source, StepLine
 from auditor.report import plots, series
+from auditor.submission import Track
 from reports.gallery import examples
 
 FINITE = st.floats(min_value=-1e9, max_value=1e9)
@@ -114,3 +115,19 @@ def test_second_pass_over_the_stream_is_a_second_curve():
     names = [curve["name"] for curve in series.series(review.case)["running"]]
     assert names == ["ttt_chunk, pass 1", "ttt_chunk, pass 2", "ttt_chunk", "ttt_chunk"]
     assert all(curve["bpb"] == sorted(curve["bpb"]) for curve in series.series(review.case)["running"])
+
+
+def test_one_pass_told_three_times_counts_once():
+    review = examples.clean()
+    run = review.case.logs[0].runs[0]
+    last = run.results[-1]
+    run.results += [replace(last, line=last.line + i, label=f"{last.label}_{i}") for i in (1, 2)]
+    told = series.series(review.case)["time"][0]["evaluation"]
+    assert sum(segment["seconds"] == last.seconds for segment in told) == 1
+
+
+def test_budgets_do_not_bind_an_unlimited_run():
+    review = examples.not_eligible()
+    review.case.submission.track = Track.UNLIMITED
+    words = Page(plots.time_plot(series.series(review.case))).words
+    assert "OVER" not in words and "600 s each (record track)" in words
