@@ -1,0 +1,266 @@
+"""Lines to runs: where a run begins, what belongs to it, and what only the whole run can settle."""
+
+from __future__ import annotations
+
+import dataclasses
+import re
+
+from auditor.documents.logs import patterns
+from auditor.documents.model import LogRun, Quantity, SizeLine, Source, StepLine
+
+#: Lines remembered per marker.
+MAX_MARKS = 200
+_OPENERS = re.compile(
+    r"(?:Hyperparameters:|logs/\S+\.txt\s*$|Running Python|val_bpb:enabled|train_loader:dataset|model_params: ?\d|world_size: ?\d|"
+    r"seed: ?\d|Setting OMP_NUM_THREADS|train_batch_tokens: ?\d|attention_mode:|.{0,70}torch/distributed/run\.py)"
+)
+_SETTING = re.compile(r"[\"']?([A-Za-z_][\w.]*)[\"']?\s*(?::|=)\s*(.+?),?\s*$")
+_HEADER_PAIR = re.compile(r"([A-Za-z_][\w]*)[:=](\S+)")
+_MARKER = re.compile(r"([A-Za-z][\w-]{1,40})(?::([a-z_]\w{0,40}))?(?=[\s:=(]|$)")
+_SEED = re.compile(r"(?<![\w.])(?i:seed)\s?[:=]\s?(\d{1,10})(?![\d.])")
+_PARAMS = re.compile(r"(?<![\w])(?:model_params|num_params|total_params|n_params|Total parameters|Model parameters|params)\s?[:=]\s?([\d,_]{4,})", re.I)
+_VAL_TOKENS = re.compile(r"(?:val_loader:.*?tokens|val_tokens|validation tokens|Val tokens)\s?[:=]\s?([\d,_]{4,})")
+_TRAIN_SHARDS = re.compile(r"train_shards\s?[:=]\s?(\d+)|[Tt]rain(?:ing)? shards?\s?[:=]\s?(\d+)")
+_ENVIRONMENT = (
+    ("python", re.compile(r"Running Python (\d[\w.+]*)|\bpython(?:_version)?\s?[:=]\s?(\d\.\d[\w.+]*)", re.I)),
+    ("torch", re.compile(r"Running PyTorch (\d[\w.+]*)|\b(?:py)?torch(?:_version)?\s?[:=]?\s?v?(\d\.\d[\w.+]*)", re.I)),
+    ("cuda", re.compile(r"CUDA Version: (\d[\d.]*)|\bcuda(?:_version)?\s?[:=]\s?(\d\d\.\d)", re.I)),
+    ("driver", re.compile(r"Driver Version: (\d[\d.]*)")),
+    ("world_size", re.compile(r"\bworld_size\s?[:=]\s?(\d+)")),
+)
+_GPU_ROW = re.compile(r"\|\s+(\d{1,2})\s+(NVIDIA [^|]*?|Tesla [^|]*?|[A-Z][\w -]*GPU[^|]*?|AMD [^|]*?)\s+(?:On|Off)\s*\|")
+_GPU_NAME = re.compile(r"(?:gpu(?:_name| name)?|device(?:_name)?)\s?[:=]\s?((?:NVIDIA |Tesla )?[AHBVLRTG][\w-]*\d[\w -]{2,40})", re.I)
+_DIED = re.compile(r"((?:[A-Za-z_][\w.]*\.)?[A-Za-z_]\w*(?:Error|Exception|Interrupt|Exit|Failure)\b.{0,200})")
+_BLANK_RESULT_WORDS = re.compile(r"^(?:best|target|baseline|sota|record|improvement|gain|delta|expected|previous|prior|vs)\b", re.I)
+
+
+class RunBuilder:
+    """Collects one run. `feed` takes the lines outside embedded sources, in order."""
+
+    def __init__(self, path: str, first_line: int) -> None:
+        self.run = LogRun(path, first_line, first_line)
+        self.seed_rank = 9
+        self.in_dump = False
+        self.traceback_line = 0
+        self.gpus: set[str] = set()
+        self.last_report = 0
+        self.evaluation_from = 0
+
+    @property
+    def progressed(self) -> bool:
+        """The run has produced something, so that another beginning is another run."""
+        run = self.run
+        return bool(run.steps or run.results or run.stop or any(s.kind.startswith("total") for s in run.sizes))
+
+    def starts_again(self, text: str) -> bool:
+        """Whether this line begins another run."""
+        if not self.progressed:
+            return False
+        if _OPENERS.match(text):
+            return True
+        fact = patterns.step_fact(text, 0) if text[:12].lower().find("step") >= 0 or text[:2] in ("0/", "1/") else None
+        return bool(fact and fact.line.step <= 1 and self.run.steps and self.run.steps[-1].step >= 10)
+
+    def feed(self, number: int, text: str) -> None:
+        """Read one line."""
+        self.run.last_line = number
+        text = text[: patterns.MAX_LINE]
+        if text.startswith("Hyperparameters:"):
+            self.in_dump = True
+            return
+        if self.in_dump and self._dump_line(number, text):
+            return
+        lower = text.lower()
+        self._died(number, text, lower)
+        if not any(c.isdigit() for c in text):
+            self._marker(number, text)
+            return
+        self._facts(number, text, lower)
+        self._context(number, text, lower)
+
+    # ------------------------------------------------------------------ what is reported
+
+    def _facts(self, number: int, text: str, lower: str) -> None:
+        run = self.run
+        if ("step" in lower or "_loss" in lower or "_bpb" in lower) and (fact := patterns.step_fact(text, number)):
+            self.last_report = number
+            if not fact.stops:
+                run.steps.append(fact.line)
+                return
+            run.stop = fact.line
+        elif self._is_progress(number, text, lower):
+            return
+        elif "bpb" in lower and (results := patterns.result_facts(text, number)):
+            results = [item for item in results if not _BLANK_RESULT_WORDS.match(item.label)]
+            run.results += results
+            self.last_report = number
+            if results and not any(item.seconds for item in results):
+                self._phase(number, text)
+        elif ("size" in lower or "serialized" in lower or "bytes" in lower or "total" in lower) and (
+            sizes := patterns.size_facts(text, number)
+        ):
+            run.sizes += sizes
+            self.last_report = number
+        else:
+            self._phase(number, text)
+        self._marker(number, text)
+
+    def _is_progress(self, number: int, text: str, lower: str) -> bool:
+        if ("/" not in text and "%]" not in text) or ("bpb" not in lower and "tt" not in lower and "bb:" not in lower):
+            return False
+        progress = patterns.progress_fact(text, number)
+        if progress is None:
+            return False
+        self.run.progress.append(progress)
+        self._marker(number, text)
+        return True
+
+    def _phase(self, number: int, text: str) -> None:
+        phase = patterns.phase_fact(text, number)
+        if phase is not None and len(self.run.phases) < 2000:
+            self.run.phases.append(phase)
+
+    def _marker(self, number: int, text: str) -> None:
+        """`legal_ttt:start` counts under its full name and under `legal_ttt`."""
+        found = _MARKER.match(text.lstrip())
+        if found is None or (":" not in text and "=" not in text):
+            return
+        if len(self.run.markers) > 500 and found[1] not in self.run.markers:
+            return
+        for name in (found[1], f"{found[1]}:{found[2]}") if found[2] else (found[1],):
+            lines = self.run.markers.setdefault(name, [])
+            if len(lines) < MAX_MARKS:
+                lines.append(number)
+
+    # ------------------------------------------------------------------ what the run is
+
+    def _dump_line(self, number: int, text: str) -> bool:
+        found = _SETTING.match(text.strip())
+        indented = text[:1] in (" ", "\t") or patterns.STAMP.match(text)
+        if not text.strip():
+            return True
+        if found is None or not indented:
+            self.in_dump = False
+            return False
+        self._set(found[1], found[2].strip("\"'"), number)
+        if found[1].lower() == "seed":
+            self._seed(found[2], 0)
+        return True
+
+    def _set(self, name: str, value: str, number: int) -> None:
+        if len(self.run.settings) < 3000 and name not in self.run.settings:
+            self.run.settings[name] = value[:300]
+            self.run.setting_lines[name] = number
+
+    def _seed(self, text: str, rank: int) -> None:
+        """Lower ranks are surer: 0 a dump or a line of its own, 1 anywhere in a header, 2 in other lines."""
+        if rank < self.seed_rank and text.strip().isdigit():
+            self.run.seed, self.seed_rank = int(text), rank
+
+    def _context(self, number: int, text: str, lower: str) -> None:
+        run = self.run
+        if "seed" in lower and (found := _SEED.search(text)):
+            self._seed(found[1], 0 if text.lower().startswith("seed") else 1 if not self.progressed else 2)
+        if "param" in lower and run.params is None and (found := _PARAMS.search(text)):
+            run.params = self._count(number, found[1], text)
+        if "tokens" in lower and run.val_tokens is None and (found := _VAL_TOKENS.search(text)):
+            run.val_tokens = self._count(number, found[1], text)
+        if "shards" in lower and run.train_shards is None and (found := _TRAIN_SHARDS.search(text)):
+            run.train_shards = self._count(number, found[1] or found[2], text)
+        if not run.steps or ":start" in text:
+            self._header(number, text)
+        if not run.results:
+            self._environment(text, lower)
+
+    def _count(self, number: int, digits: str, text: str) -> Quantity:
+        return Quantity(float(re.sub(r"[,_]", "", digits) or 0), Source(self.run.path, number, text.strip()[:300]), digits)
+
+    def _header(self, number: int, text: str) -> None:
+        """`train_batch_tokens:524288 train_seq_len:1024`: pairs of names and values that fill the line."""
+        words = text.split()
+        pairs = [_HEADER_PAIR.fullmatch(word) for word in words]
+        if sum(pair is not None for pair in pairs) * 2 >= len(words) and len(words) <= 60:
+            for pair in pairs:
+                if pair is not None and not pair[1].startswith(("val_loss", "val_bpb", "train_loss", "train_time")):
+                    self._set(pair[1], pair[2].rstrip(","), number)
+        elif len(words) == 2 and (found := _SETTING.match(text.strip())):
+            self._set(found[1], found[2].strip("\"'"), number)
+
+    def _environment(self, text: str, lower: str) -> None:
+        table = self.run.environment
+        if text.startswith("|") and (row := _GPU_ROW.match(text)):
+            self.gpus.add(row[1])
+            table.setdefault("gpu", row[2].strip())
+            table["gpu_count"] = str(len(self.gpus))
+            return
+        if not ("python" in lower or "torch" in lower or "cuda" in lower or "world_size" in lower or "gpu" in lower):
+            return
+        for name, pattern in _ENVIRONMENT:
+            if name not in table and (found := pattern.search(text)):
+                table[name] = next(item for item in found.groups() if item)
+        if "gpu" not in table and (found := _GPU_NAME.search(text)):
+            table["gpu"] = found[1].strip()
+
+    def _died(self, number: int, text: str, lower: str) -> None:
+        if "traceback (most recent call last)" in lower:
+            self.traceback_line = number
+        elif self.traceback_line and ("error" in lower or "exception" in lower or "interrupt" in lower or "exit" in lower):
+            found = _DIED.search(text)
+            if found and not text.startswith((" ", "\t")):
+                self.run.crashed = found[1].strip()[:300]
+
+    # ------------------------------------------------------------------ at the end
+
+    def finish(self) -> LogRun:
+        """The run with what only its whole tells: training clock, kinds of sizes, whether it really died."""
+        run = self.run
+        if self.traceback_line and self.last_report > self.traceback_line:
+            run.crashed = ""
+        settle(run)
+        run.train_seconds = training_clock(run)
+        return run
+
+
+def training_clock(run: LogRun) -> Quantity | None:
+    """Training clock at the end of training: the stop line, else the last step line that shows one; seconds."""
+    line: StepLine | None = run.stop if run.stop is not None and run.stop.train_seconds is not None else None
+    if line is None:
+        line = next((step for step in reversed(run.steps) if step.train_seconds is not None), None)
+    if line is None or line.train_seconds is None:
+        return None
+    found = re.search(r"(?i)(?:train_time|elapsed|time|\bt)\s?[:=]?\s*([\d.,]+\s?[a-z]*)", line.text)
+    return Quantity(line.train_seconds, Source(run.path, line.line, line.text), found[1].strip() if found else "")
+
+
+def settle(run: LogRun) -> None:
+    """Decide kinds of sizes by arithmetic: a total without codec is raw when it is the raw model plus code."""
+    codes = [item.size for item in run.sizes if item.kind.startswith("code")]
+    packed = [item.size for item in run.sizes if item.kind == "model" and item.codec]
+    settled: list[SizeLine] = []
+    for item in run.sizes:
+        kind = item.kind
+        if kind == "model" and not item.codec:
+            kind = "model raw" if _is_raw(item, packed) else "model"
+        settled.append(dataclasses.replace(item, kind=kind))
+    models = [item.size for item in settled if item.kind == "model"]
+    coded = any(item.kind == "total" and item.codec for item in settled)
+    for i, item in enumerate(settled):
+        if item.kind == "total" and not item.codec:
+            settled[i] = dataclasses.replace(item, kind=_total_kind(item, models, codes, coded))
+        elif item.kind == "artifact":
+            total = any(item.size == model + code for model in models for code in codes)
+            settled[i] = dataclasses.replace(item, kind="total" if total else "model", codec=item.codec or "artifact")
+    run.sizes = settled
+
+
+def _is_raw(item: SizeLine, packed: list[int]) -> bool:
+    """`Serialized model: N` is the float state dict, unless nothing larger than a packed model is printed at all."""
+    return bool(packed) or item.size > 20_000_000 or "serialized model:" in item.text.lower()
+
+
+def _total_kind(item: SizeLine, models: list[int], codes: list[int], coded: bool) -> str:
+    if any(item.size == model + code for model in models for code in codes):
+        return "total"
+    if coded or item.size > 40_000_000:
+        return "total raw"
+    return "total"
