@@ -66,7 +66,9 @@ class _Desk:
         """Results of one reader for every file; a file that cannot be read is left out and named."""
 
         def one(path: str) -> Any:
-            return self._find(module, function)(path, self.submission.read(path))
+            entry = self.submission.files.get(path)
+            blob = (entry.blob,) if function == "read_log" and entry else ()
+            return self._find(module, function)(path, self.submission.read(path), *blob)
 
         items = [self._guarded(function, path, lambda path=path: one(path)) for path in paths]
         return [item for item in items if item is not None]

@@ -17,6 +17,7 @@ from rules.support import failed, listed, passed, unknown
 from rules.testimony import ORDER_WITNESSES
 
 FLOAT_RESULT = "DIAGNOSTIC post_ema val_loss:1.7500 val_bpb:1.0364 eval_time:2059ms"
+FLOAT_RUN = Run(bpb=1.0412, before_export=(FLOAT_RESULT,))
 
 
 def decide(case: Case) -> Finding:
@@ -96,9 +97,10 @@ RULE = Rule(
     illegal=(
         Example(
             "the float EMA line is the headline",
-            variant(
-                done=(Run(bpb=1.0412, before_export=(FLOAT_RESULT,)),), val_bpb=1.0364, val_loss=1.75, seed_results=None
-            ),
+            {
+                **variant(done=(FLOAT_RUN,), val_bpb=1.0364, val_loss=1.75, seed_results=None),
+                "README.md": "# Small by the book\n\nval_bpb 1.0364 on seed 42.\n",
+            },
             Status.FAIL,
         ),
     ),

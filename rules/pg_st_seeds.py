@@ -58,7 +58,7 @@ def _one_configuration(case: Case, runs: list[LogRun], evidence: list[Evidence],
 
 # Settings that name a run or a place and may differ between seeds of one configuration.
 _FREE = re.compile(
-    r"(?i)seed|run_?id|path|dir$|files?$|log|host|rank|port|time|name|date|checkpoint|artifact|wandb|eval_only|"
+    r"(?i)^\w{1,2}$|seed|shards|run_?id|path|dir$|files?$|log|host|rank|port|time|name|date|checkpoint|artifact|wandb|eval_only|"
     r"reserve|wallclock|device|init_model|load|save|prefix|url|warm|val_loss_every|world|vocab_?bytes"
 )
 _EVALUATION = re.compile(r"(?i)(?:ttt|eval|ngram|slot|etlb|sliding|phased)_")
@@ -68,9 +68,9 @@ def _differing(runs: list[LogRun]) -> dict[str, set[str]]:
     """Settings stated before training that differ between runs, with their values."""
     stated: dict[str, set[str]] = {}
     for run in runs:
-        first_step = run.steps[0].line if run.steps else run.last_line
+        begins = min((item.line for item in (*run.steps, *run.results, *run.progress)), default=run.last_line)
         for name, value in run.settings.items():
-            if run.setting_lines.get(name, 0) < first_step and not _FREE.search(name):
+            if run.setting_lines.get(name, 0) < begins and not _FREE.search(name):
                 stated.setdefault(name, set()).add(value.strip())
     return {name: values for name, values in sorted(stated.items()) if len(values) > 1}
 

@@ -27,7 +27,9 @@ def decide(case: Case) -> Finding:
     story = describe(found)
     place = headline_evidence(case)
     if better <= 0:
-        return failed(
+        # Days do not tell which of two rows came first.
+        answer = warned if found.record.date == case.submission.date else failed
+        return answer(
             f"not better than the standing record {record_name(found)}: "
             f"{found.new.mean:.5f} against {found.old.mean:.5f} BPB",
             place,

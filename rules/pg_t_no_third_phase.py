@@ -30,7 +30,7 @@ def decide(case: Case) -> Finding:
         for each in found
         if each.after_stop
         and each.source not in ("generated", "random")
-        and (each.end > CAP or (each.seconds is None and each.trained > 599.0))
+        and (each.end > CAP or (each.seconds is None and each.trained >= 599.8))
     ]
     if data_driven and not all(each.reserve for each in data_driven):
         first = next(each for each in data_driven if not each.reserve)

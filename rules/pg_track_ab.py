@@ -13,7 +13,7 @@ from rules.examples import runs, variant
 from rules.measures import at_log, reported_runs, setting
 from rules.support import at_line, not_applicable, passed, warned
 
-TTT_ON = ("  ttt_enabled: True", "  ttt_lr: 0.002")
+TTT_ON = ("Hyperparameters:", "  ttt_enabled: True", "  ttt_lr: 0.002")
 ADAPTS = ("ttt_enabled", "ngram_tilt_enabled", "phased_ttt_enabled")
 _TRACK_A = re.compile(r"\btrack[ -]?a\b", re.IGNORECASE)
 
