@@ -1,0 +1,171 @@
+"""Abstract values: what the analysis knows of a run-time value without running anything.
+
+A value carries its constant where it has one, the heap object it refers to, the loop iterations its position in the
+data depends on, and a set of *facts* about where it comes from. Facts are small tuples, so that joining two values is
+a set union:
+
+    (TOKENS, split, iterations, offset)              holds tokens of a split, picked by these loop iterations
+    (LEARNT, split, iterations, offset, state, how, place)   was influenced by tokens through a state that learnt them
+    (SCORED, number)                                 contains the loss booked as score event `number`
+    (GRAPH, owner)                                   computed with the parameters of this owner, gradients can flow
+    (PARAMS, owner)                                  *is* a parameter (or a collection of parameters) of this owner
+    (COUNTS, table, keyed, split)                    contains a count read from this table
+    (FILE, split)                                    is a path or pattern of files of this split
+    (TABLE, number)                                  is a table that counts at token-derived keys
+    (FLAG, name)                                     other properties: logarithm of probabilities, byte counts, ...
+
+`iterations` is a frozenset of (loop, pass) pairs. Two token sets that depend on different passes of a common loop are
+different items of it and thereby disjoint; that is the whole arithmetic of "already scored".
+"""
+
+from __future__ import annotations
+
+from typing import Any
+
+TOKENS, LEARNT, SCORED, GRAPH, PARAMS = "tokens", "learnt", "scored", "graph", "params"
+COUNTS, FILE, TABLE, FLAG = "counts", "file", "table", "flag"
+
+Fact = tuple[Any, ...]
+Facts = frozenset[Fact]
+Iterations = frozenset[tuple[int, int]]
+
+NONE: Facts = frozenset()
+# Facts of one value are capped; what is dropped first are the oldest loop instances of train tokens.
+MAX_FACTS = 160
+
+
+class _NoConstant:
+    def __repr__(self) -> str:
+        return "?"
+
+    def __bool__(self) -> bool:
+        raise TypeError("an unknown constant has no truth value")
+
+
+UNKNOWN = _NoConstant()
+
+
+class Value:
+    """One abstract value; tensors are values with identity, so in-place operations change `facts` for every holder.
+
+    Attributes:
+        facts: where it comes from (module docstring).
+        const: its Python constant, or UNKNOWN.
+        obj: heap object it refers to (`auditor.static.heap`), None for plain data.
+        others: further objects it may refer to instead (branches that could not be decided).
+        at: loop iterations it varies with, as an index into data.
+        base: value this one is a view of.
+        low: for an integer, the least it can be (None: unknown).
+        offset: for a position, its distance from the position it was derived from.
+        solid: known not to be None.
+        text: constant parts of a formatted string.
+        line: where a formatted string was written, (path, line).
+    """
+
+    __slots__ = ("at", "base", "const", "facts", "line", "low", "obj", "offset", "others", "solid", "text")
+
+    def __init__(
+        self,
+        facts: Facts = NONE,
+        const: Any = UNKNOWN,
+        obj: Any = None,
+        at: Iterations = NONE,
+        base: Value | None = None,
+        solid: bool = False,
+        low: float | None = None,
+        offset: int = 0,
+    ) -> None:
+        self.facts = facts
+        self.const = const
+        self.obj = obj
+        self.others: tuple[Any, ...] = ()
+        self.at = at
+        self.base = base
+        self.low = low
+        self.offset = offset
+        self.solid = solid or obj is not None
+        self.text: str | None = None
+        self.line: tuple[str, int] | None = None
+
+    def __repr__(self) -> str:
+        return f"Value({set(self.facts) or ''} const={self.const!r} obj={self.obj!r})"
+
+    @property
+    def known(self) -> bool:
+        """True when the constant is known."""
+        return self.const is not UNKNOWN
+
+
+def constant(value: Any) -> Value:
+    """A known Python constant."""
+    return Value(const=value, solid=value is not None)
+
+
+def tokens(split: str) -> Value:
+    """The whole token stream of a split."""
+    return Value(frozenset({(TOKENS, split, NONE, 0)}), solid=True)
+
+
+def limited(facts: Facts) -> Facts:
+    """`facts` within `MAX_FACTS`: iterations are forgotten (which can only make token sets larger)."""
+    if len(facts) <= MAX_FACTS:
+        return facts
+    out = set()
+    for fact in facts:
+        if fact[0] == TOKENS:
+            out.add((TOKENS, fact[1], NONE, fact[3]))
+        elif fact[0] == LEARNT:
+            out.add((LEARNT, fact[1], NONE, fact[3], *fact[4:]))
+        else:
+            out.add(fact)
+    return frozenset(out)
+
+
+def join(a: Value | None, b: Value | None) -> Value:
+    """The value that is either `a` or `b`; an absent one (unset on that path) adds nothing."""
+    if a is b or b is None:
+        return a if a is not None else Value()
+    if a is None:
+        return b
+    same = a.known and b.known and type(a.const) is type(b.const) and a.const == b.const
+    out = Value(limited(a.facts | b.facts), a.const if same else UNKNOWN, a.obj or b.obj, a.at | b.at)
+    out.base = a.base or b.base
+    out.solid = a.solid and b.solid
+    out.offset = max(a.offset, b.offset)
+    if a.low is not None and b.low is not None:
+        out.low = min(a.low, b.low)
+    others = [o for o in (b.obj, *a.others, *b.others) if o is not None and o is not out.obj]
+    if others:
+        out.others = tuple(dict.fromkeys(others))[:4]
+    out.text, out.line = a.text or b.text, a.line or b.line
+    return out
+
+
+def disjoint(a: Iterations, b: Iterations) -> bool:
+    """True when token sets picked by these iterations cannot overlap: some common loop is at different passes."""
+    if not a or not b:
+        return False
+    passes: dict[int, set[int]] = {}
+    for loop, number in a:
+        passes.setdefault(loop, set()).add(number)
+    other: dict[int, set[int]] = {}
+    for loop, number in b:
+        other.setdefault(loop, set()).add(number)
+    return any(loop in other and not (numbers & other[loop]) for loop, numbers in passes.items())
+
+
+def picked(facts: Facts, at: Iterations, offset: int = 0) -> Facts:
+    """Facts of an item picked at these iterations: token sets shrink, the rest is unchanged."""
+    if not at and not offset:
+        return facts
+    return frozenset((TOKENS, f[1], f[2] | at, f[3] + offset) if f[0] == TOKENS else f for f in facts)
+
+
+def owners(facts: Facts, kind: str) -> set[Any]:
+    """Second fields of the facts of a kind."""
+    return {f[1] for f in facts if f[0] == kind}
+
+
+def flagged(facts: Facts, name: str) -> bool:
+    """True when the flag is set."""
+    return (FLAG, name) in facts
