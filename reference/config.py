@@ -335,6 +335,8 @@ class RunConfig:
     """Deterministic kernels only; for tests."""
     threads: int = 0
     """Intra-operation threads on a CPU; 0 keeps torch's choice."""
+    loss_chunk: int = 0
+    """Tokens of one chunk of the fused cross entropy, saves memory at large vocabularies; 0: all logits at once."""
     peak_tflops: float = 0.0
     """Dense peak of one device for MFU; 0 looks the device up."""
 

@@ -32,6 +32,11 @@ class QuantRule:
     percentiles: list[float] = field(default_factory=lambda: [1.0])
     """Candidate clips as quantiles of |w| within a row; 1.0 is the maximum."""
 
+    @property
+    def bits(self) -> int:
+        """Width of the integers."""
+        return (self.hi - self.lo).bit_length()
+
     def __post_init__(self) -> None:
         require(-128 <= self.lo < self.hi <= 127, "quant.rules.lo/hi", "must be a range inside int8",
                 (self.lo, self.hi))
@@ -122,13 +127,15 @@ class EvalConfig:
     """Tokens of one scoring batch on one rank; 131,072 is 64 windows of 2,048."""
     segment_windows: int = 65_536
     """Windows between two saved states of a resumable evaluation."""
+    segment_chunks: int = 100
+    """Chunks between two saved states of a resumable test-time training."""
     scored_tokens: int = 0
     """Expected count of scored targets in the configured mode; 0 accepts any."""
     scored_bytes: int = 0
     """Expected bytes of these targets; 0 accepts any."""
 
     def __post_init__(self) -> None:
-        at_least(self, 1, "seq_len", "stride", "batch_tokens", "segment_windows")
+        at_least(self, 1, "seq_len", "stride", "batch_tokens", "segment_windows", "segment_chunks")
         require(self.stride <= self.seq_len, "eval.stride", f"must be at most eval.seq_len={self.seq_len}", self.stride)
 
 

@@ -1,0 +1,308 @@
+"""Score-first test-time training (specification 5.4).
+
+For every chunk of the validation stream: score all its positions with the weights as they are, then, and only then,
+train on the targets just scored. The last chunk is never trained on. Weights are not reset between chunks, the artifact
+is not touched, scoring changes nothing. `max_chunks` limits training; everything is scored in any case.
+"""
+
+from __future__ import annotations
+
+import math
+import time
+from collections.abc import Callable
+from dataclasses import dataclass
+
+import torch
+from torch import Tensor, nn
+
+from reference import windows
+from reference.config_eval import SelectConfig, TTTConfig
+from reference.errors import ConfigError
+from reference.evaluate import Evaluation, check_counts, drop_state, load_state, save_state
+from reference.flat import FlatParameters, clip_
+from reference.model import GPT
+from reference.model.layers import FakeQuant, set_fake_quant
+from reference.model.roles import block_of
+from reference.ranks import Ranks
+from reference.runlog import RunLog
+from reference.scoring import Score
+
+
+def select(model: nn.Module, config: SelectConfig) -> list[tuple[str, nn.Parameter]]:
+    """Parameters that are trained, in order.
+
+    Raises:
+        ConfigError: the selection is empty.
+    """
+    chosen = []
+    for name, parameter in model.named_parameters():
+        block = block_of(name)
+        if block is not None and block < config.freeze_blocks:
+            continue
+        if config.only_names and not any(part in name for part in config.only_names):
+            continue
+        if config.blocks_only and block is None and not any(part in name for part in config.extra_names):
+            continue
+        chosen.append((name, parameter))
+    if not chosen:
+        raise ConfigError("ttt.select: no parameter is left to train; relax freeze_blocks or only_names")
+    return chosen
+
+
+def chunk_lr(config: TTTConfig, chunk: int, chunks: int) -> float:
+    """Learning rate while training on one chunk (specification 5.4)."""
+    if config.lr_schedule == "constant" or chunks <= 1:
+        return config.lr
+    if config.lr_schedule == "cos":
+        return config.lr / 2 * (1 + math.cos(math.pi * chunk / (chunks - 1)))
+    warm = max(chunks // 20, 1)
+    if chunk < warm:
+        return config.lr * (chunk + 1) / warm
+    return config.lr / 2 * (1 + math.cos(math.pi * (chunk - warm) / max(chunks - 1 - warm, 1)))
+
+
+class TestTimeStep:
+    """One optimiser step on rows of tokens: forward, backward, one reduction, clip, update, all on flat buffers.
+
+    The learning rate lives in a tensor and nothing waits for the device, so the whole step can be replayed as a CUDA
+    graph; a graph is captured for each shape of batch.
+    """
+
+    __test__ = False
+
+    def __init__(self, model: GPT, parameters: list[nn.Parameter], config: TTTConfig, ranks: Ranks, *,
+                 compiled: bool = False, graphs: bool = False) -> None:
+        self.config, self.ranks, self.graphs = config, ranks, graphs and ranks.device.type == "cuda"
+        self.flat = FlatParameters(parameters)
+        self.loss: Callable[[Tensor, Tensor], Tensor] = torch.compile(model, dynamic=False) if compiled else model
+        self.lr = torch.zeros((), device=ranks.device)
+        self.first = [torch.zeros_like(b) for b in self.flat.buffers]
+        self.second = [torch.zeros_like(b) for b in self.flat.buffers] if config.optimizer == "adamw" else []
+        self.count = torch.zeros((), device=ranks.device)
+        self._captured: dict[tuple[float, ...], tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
+
+    def __call__(self, inputs_BT: Tensor, targets_BT: Tensor, weight: float) -> None:
+        """Steps on this rank's rows; `weight` is the share of its mean loss in the loss of the step."""
+        if self.graphs and inputs_BT.size(0):
+            self._replay(inputs_BT, targets_BT, weight)
+        else:
+            self._step(inputs_BT, targets_BT, weight)
+
+    def _step(self, inputs_BT: Tensor, targets_BT: Tensor, weight: float) -> None:
+        gradients = self.flat.gradients
+        gradients.zero_()
+        # A rank without rows still takes part in the reduction.
+        if inputs_BT.size(0):
+            (self.loss(inputs_BT, targets_BT) * weight).backward()
+        if self.config.grad_sync != "none":
+            gradients.sum_(self.ranks)
+        clip_(gradients.buffers, self.config.grad_clip)
+        with torch.no_grad():
+            self.count += 1
+            for slot, (weights, gradient) in enumerate(self.flat.pairs()):
+                self._update(slot, weights, gradient)
+
+    def _update(self, slot: int, weights: Tensor, gradient: Tensor) -> None:
+        config, lr = self.config, self.lr.to(weights.dtype)
+        if config.optimizer == "sgd":
+            if config.weight_decay:
+                gradient = gradient + config.weight_decay * weights
+            self.first[slot].mul_(config.momentum).add_(gradient)
+            weights.sub_(self.first[slot] * lr)
+            return
+        beta1, beta2 = config.betas
+        weights.mul_(1 - lr * config.weight_decay)
+        self.first[slot].lerp_(gradient, 1 - beta1)
+        self.second[slot].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
+        corrected = (self.second[slot] / (1 - beta2**self.count)).sqrt().add_(1e-8)
+        weights.sub_((lr / (1 - beta1**self.count)).to(weights.dtype) * self.first[slot] / corrected)
+
+    def _replay(self, inputs_BT: Tensor, targets_BT: Tensor, weight: float) -> None:
+        key = (*inputs_BT.shape, weight)
+        if key not in self._captured:
+            self._captured[key] = self._capture(inputs_BT, targets_BT, weight)
+        graph, inputs, targets = self._captured[key]
+        inputs.copy_(inputs_BT)
+        targets.copy_(targets_BT)
+        graph.replay()
+
+    def _capture(
+        self, inputs_BT: Tensor, targets_BT: Tensor, weight: float
+    ) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor]:
+        """Runs the step on a side stream so that kernels and memory are ready, captures it, undoes it."""
+        inputs, targets = inputs_BT.clone(), targets_BT.clone()
+        state = [t.clone() for t in self._state_tensors()]
+        side = torch.cuda.Stream()
+        side.wait_stream(torch.cuda.current_stream())
+        with torch.cuda.stream(side):
+            for _ in range(3):
+                self._step(inputs, targets, weight)
+        torch.cuda.current_stream().wait_stream(side)
+        graph = torch.cuda.CUDAGraph()
+        with torch.cuda.graph(graph):
+            self._step(inputs, targets, weight)
+        for tensor, saved in zip(self._state_tensors(), state, strict=True):
+            tensor.copy_(saved)
+        return graph, inputs, targets
+
+    def _state_tensors(self) -> list[Tensor]:
+        return [*self.flat.buffers, *self.first, *self.second, self.count]
+
+    def state(self) -> dict[str, Tensor]:
+        """Weights and optimiser state by number."""
+        return {f"step.{i}": tensor for i, tensor in enumerate(self._state_tensors())}
+
+    def restore(self, tensors: dict[str, Tensor]) -> None:
+        """Inverse of `state`."""
+        for i, tensor in enumerate(self._state_tensors()):
+            tensor.copy_(tensors[f"step.{i}"])
+
+
+@dataclass
+class _Run:
+    """One score-first evaluation under way."""
+
+    evaluation: Evaluation
+    log: RunLog
+    step: TestTimeStep
+
+    def __post_init__(self) -> None:
+        config = self.evaluation.config
+        self.positions = self.evaluation.stream.positions
+        self.plan = windows.sliding(self.positions, config.eval.seq_len, config.eval.stride, config.eval.tail)
+        self.chunks = windows.chunk_count(self.positions, config.ttt.chunk_tokens)
+        self.chunk = windows.chunk_of(self.plan, self.positions, config.ttt.chunk_tokens)
+        self.sums = self.evaluation.accumulator(allow_repeats=config.eval.tail == "legacy_dup")
+        self.started = time.perf_counter()
+
+    def score_chunk(self, chunk: int) -> None:
+        """Phase 1: scores this rank's slice of the windows of a chunk."""
+        settings, ranks = self.evaluation.config.eval, self.evaluation.ranks
+        first = int(self.chunk.searchsorted(chunk, side="left"))
+        last = int(self.chunk.searchsorted(chunk, side="right"))
+        low, high = ranks.slice(last - first)
+        own = self.plan.take(slice(first + low, first + high))
+        if len(own):
+            self.evaluation.scorer.score(own, self.sums, settings.batch_tokens)
+        self.evaluation.ledger.score(own, "ttt")
+
+    def train_chunk(self, chunk: int) -> None:
+        """Phase 2: trains on the targets of the chunk just scored."""
+        config, ranks = self.evaluation.config, self.evaluation.ranks
+        length = config.eval.seq_len
+        begin = chunk * config.ttt.chunk_tokens
+        end = min(begin + config.ttt.chunk_tokens, self.positions)
+        rows = (end - begin) // length
+        self.step.lr.fill_(chunk_lr(config.ttt, chunk, self.chunks))
+        self.evaluation.model.train()
+        for _ in range(config.ttt.epochs):
+            for low, high, weight in row_batches(rows, config.ttt, ranks):
+                starts = begin + length * torch.arange(low, high, device=ranks.device)
+                tokens = self.evaluation.scorer.gather(starts, length + 1)
+                self.step(tokens[:, :-1], tokens[:, 1:], weight)
+        if config.ttt.grad_sync == "none":
+            for buffer in self.step.flat.buffers:
+                ranks.broadcast_(buffer)
+        self.evaluation.model.eval()
+        self.evaluation.ledger.update(begin, begin + rows * length)
+
+    def trains_on(self, chunk: int) -> bool:
+        """The last chunk, and chunks beyond `max_chunks`, are only scored."""
+        config = self.evaluation.config.ttt
+        limit = min(config.max_chunks or self.chunks, self.chunks - 1)
+        return config.epochs > 0 and chunk < limit
+
+    def report(self, chunk: int) -> None:
+        """Running result of all ranks every ten chunks."""
+        if chunk % 10 and chunk != self.chunks - 1:
+            return
+        score = self.sums.running(self.evaluation.ranks)
+        seconds = time.perf_counter() - self.started
+        self.log.line(f"  ttt_chunk [{chunk + 1}/{self.chunks}] bpb={score.bpb:.6f} time={seconds:.1f}s")
+        self.log.event("ttt_chunk", chunk=chunk + 1, chunks=self.chunks, bpb=score.bpb, tokens=score.tokens,
+                       seconds=seconds, scope="all")
+
+
+def row_batches(rows: int, config: TTTConfig, ranks: Ranks) -> list[tuple[int, int, float]]:
+    """This rank's batches of one epoch: first row, row after the last, and weight of its mean loss.
+
+    `row_weighted` cuts the rows of all ranks into batches and gives each rank its share, so that steps and gradients do
+    not depend on the number of ranks. `rank_mean` gives each rank a slice first and then averages means (the seeds);
+    ranks that run out of rows take empty steps. With `none` every rank trains on all rows.
+    """
+    if config.grad_sync == "none":
+        return [(low, min(low + config.batch_rows, rows), 1.0) for low in range(0, rows, config.batch_rows)]
+    if config.grad_sync == "rank_mean":
+        first, last = ranks.slice(rows)
+        most = max(rows * (r + 1) // ranks.world - rows * r // ranks.world for r in range(ranks.world))
+        starts = [min(first + offset, last) for offset in range(0, most, config.batch_rows)]
+        return [(low, min(low + config.batch_rows, last), 1.0 / ranks.world) for low in starts]
+    batches = []
+    for low in range(0, rows, config.batch_rows):
+        size = min(config.batch_rows, rows - low)
+        first, last = ranks.slice(size)
+        batches.append((low + first, low + last, (last - first) / size))
+    return batches
+
+
+def score_first(evaluation: Evaluation, log: RunLog | None = None) -> Score:
+    """Runs the whole evaluation; the model's weights are adapted afterwards.
+
+    Raises:
+        ConfigError: the number of trained parameters differs from `ttt.trainable_params`.
+        ScoringError: a position is missing, repeated, or counts differ from the configured ones.
+    """
+    log = log or RunLog(None, "")
+    config, model = evaluation.config, evaluation.model
+    chosen = select(model, config.ttt.select)
+    count, total = sum(p.numel() for _, p in chosen), sum(p.numel() for p in model.parameters())
+    if config.ttt.trainable_params and count != config.ttt.trainable_params:
+        raise ConfigError(f"ttt.trainable_params: the selection has {count} parameters, the configuration expects "
+                          f"{config.ttt.trainable_params}; set it to 0 when it is meant to be another selection")
+    required = {name: p.requires_grad for name, p in model.named_parameters()}
+    names = {name for name, _ in chosen}
+    for name, parameter in model.named_parameters():
+        parameter.requires_grad_(name in names)
+    if config.qat.ttt == "effective":
+        set_fake_quant(model, FakeQuant.of(config.qat))
+    on_gpu = evaluation.ranks.device.type == "cuda"
+    step = TestTimeStep(model, [p for _, p in chosen], config.ttt, evaluation.ranks,
+                        compiled=config.run.compile and on_gpu, graphs=config.run.cuda_graphs)
+    try:
+        return _run_chunks(_Run(evaluation, log, step), count, total - count)
+    finally:
+        set_fake_quant(model, None)
+        for name, parameter in model.named_parameters():
+            parameter.requires_grad_(required[name])
+            parameter.grad = None
+
+
+def _run_chunks(run: _Run, unfrozen: int, frozen: int) -> Score:
+    evaluation, config, log = run.evaluation, run.evaluation.config, run.log
+    log.line(f"ttt_sliding:start chunks={run.chunks} chunk_tokens={config.ttt.chunk_tokens} "
+             f"total_windows={len(run.plan)} stride={config.eval.stride} ttt_lr={config.ttt.lr} "
+             f"ttt_epochs={config.ttt.epochs} ttt_optimizer={config.ttt.optimizer} "
+             f"freeze_blocks={config.ttt.select.freeze_blocks}")
+    log.line(f"ttt_sliding:params unfrozen={unfrozen} frozen={frozen}")
+    path = evaluation.state_path("ttt")
+    first = 0
+    state = load_state(path, "ttt", evaluation)
+    if state is not None:
+        meta, tensors = state
+        run.sums.restore(meta, tensors)
+        run.step.restore(tensors)
+        evaluation.ledger.events[:] = meta["events"]
+        first = int(meta["next"])
+    for chunk in range(first, run.chunks):
+        run.score_chunk(chunk)
+        if run.trains_on(chunk):
+            run.train_chunk(chunk)
+        run.report(chunk)
+        if (chunk + 1) % config.eval.segment_chunks == 0:
+            save_state(path, "ttt", chunk + 1, evaluation, run.sums, run.step.state())
+    score = run.sums.finish(evaluation.ranks)
+    check_counts(score, config)
+    drop_state(path)
+    log.line(f"ttt_sliding:done val_loss={score.loss:.6f} val_bpb={score.bpb:.6f} "
+             f"elapsed={time.perf_counter() - run.started:.1f}s")
+    return score
