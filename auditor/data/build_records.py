@@ -178,7 +178,12 @@ def _record(git: Repository, row: Row, arrivals: dict[str, int | None], merged: 
     if row.proposed:
         notes.append("listed by an organiser's pull request that was not merged when this was written")
     cases = [_read(submission) for submission in _evidence(git, row, COMPLETED_BY.get(pr or 0, pr), merged)]
-    if not any(_fill(item, row, parts) for parts in cases) and not any(_fill_best(item, row, p, notes) for p in cases):
+    found = (
+        any(_fill(item, row, parts) for parts in cases)
+        or any(_fill_best(item, row, parts, notes) for parts in cases)
+        or any(_fill_single(item, row, parts) for parts in cases)
+    )
+    if not found:
         notes.append("per-seed values not recoverable from the evidence; the listed score stands for them")
     item["note"] = "; ".join(notes)
     return item
@@ -201,12 +206,23 @@ def _evidence(git: Repository, row: Row, pr: int | None, merged: dict[str, Submi
 def _fill(item: dict, row: Row, parts: Parts) -> bool:
     """Take per-seed values whose mean is the listed score: from the logs, else as submission.json states them."""
     head = find_headline(parts)
-    sets = filter(None, _candidates(head, parts))
-    values = next((found for found in sets if _is_score(_mean(found), row)), None)
+    fitting = [found for found in _candidates(head, parts) if found and _is_score(_mean(found), row)]
+    values = min(fitting, key=lambda found: (-len(found), abs(_mean(found) - row.score) > row.unit / 2), default=None)
     if values is None:
         return False
     _take(item, head, values)
     return True
+
+
+def _fill_single(item: dict, row: Row, parts: Parts) -> bool:
+    """Take the one run whose result is the listed score."""
+    head = find_headline(parts)
+    for run in parts.runs:
+        for scored in evaluations(run):
+            if _is_score(scored.value, row):
+                _take(item, head, {_name(seed_of(run) or run.path): scored.value})
+                return True
+    return False
 
 
 def _fill_best(item: dict, row: Row, parts: Parts, notes: list[str]) -> bool:
@@ -234,7 +250,7 @@ def _mean(values: dict[str, float]) -> float:
 
 
 def _candidates(head: Headline, parts: Parts) -> Iterator[dict[str, float]]:
-    """Sets of per-seed values: the reported lines, every label that runs print, the values submission.json states."""
+    """Sets of per-seed values: the reported lines, every label that runs print, the values stated."""
     yield {_name(key): scored.value for key, scored in head.reported.items()}
     labels: dict[str, dict[str, float]] = {}
     for run in parts.runs:
