@@ -25,7 +25,9 @@ STAMP = re.compile(
 )
 _STEP = re.compile(r"(?:^|[\s\]|>(])(?i:step)[: ]\s*(\d+)(?:\s*/\s*(\d+))?(?!\d*[.:]\d)")
 _FRACTION_STEP = re.compile(r"^\W*(\d+)\s*/\s*(\d+)\s+(?=(?:val|train)_(?:loss|bpb))")
-_STOP = re.compile(r"(?i:stopping[_ ]early|early[_ ]stop|wallclock[_ ]cap|wall-?clock (?:limit|cap|budget) reached|time limit reached)")
+_STOP = re.compile(
+    r"(?i:stopping[_ ]early|early[_ ]stop|wallclock[_ ]cap|wall-?clock (?:limit|cap|budget) reached|time limit reached)"
+)
 _LABELLED_STEP = re.compile(r"(?i:[a-z_]\w*[: ]\w*\s*step[: ]\s*\d)")
 _FRACTION = re.compile(r"(?<![\w.])[a-zA-Z]{0,6}(\d[\d,]*)\s*/\s*(\d[\d,]*)(?![\w.]*\.\d)")
 _PERCENT = re.compile(r"\[\s*(\d{1,3}(?:\.\d+)?)%\]")
@@ -39,16 +41,29 @@ _RUNNING_BPB = ("running_bpb", "rb", "bpb", "val_bpb", "mix_bpb", "cum_bpb", "av
 _RUNNING_LOSS = ("running_loss", "rl", "loss", "val_loss", "vl", "avg_loss", "avg", "bl")
 
 _BYTES = r"([\d][\d,_]*)\s*(?:bytes|B)\b"
-_SIZES: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("total", re.compile(rf"(?i)total (?:submission|artifact|compressed|size|model\s*\+\s*code)(?: size)?\s*(?P<codec>[^:=]*?)\s*[:=]\s*{_BYTES}")),
-    ("total", re.compile(rf"(?i)(?:submission[_ ]size|total[_ ](?:submission[_ ]|artifact[_ ])?bytes|bytes[_ ]total|artifact[_ ]total)(?P<codec>)\w*\s*[:=]\s*([\d][\d,_]*)\b(?!\.)")),
-    ("total", re.compile(rf"(?i)\|\s*total(?P<codec>)\s*[:=]\s*{_BYTES}")),
-    ("model", re.compile(rf"(?i)serialized (?:quantized )?model(?P<codec>[^:=(]*?)(?:\([^)]*\))?\s*[:=]\s*{_BYTES}")),
-    ("model raw", re.compile(rf"(?i)\braw model(?P<codec>)\s*[:=]\s*{_BYTES}")),
-    ("model", re.compile(rf"(?i)(?:compressed model|model compressed|quantized model|saved compressed model)(?P<codec>[^:=]*?)\s*[:=]\s*{_BYTES}")),
-    ("artifact", re.compile(rf"(?i)(?:^|[\s\]])(?:final )?artifact(?:[_ ](?:size|bytes))?(?P<codec>)\s*[:=]\s*([\d][\d,_]{{5,}})\b(?!\.)")),
+_BARE = r"([\d][\d,_]{4,})\b(?!\.)"
+_SIZES = tuple(
+    (kind, re.compile("(?i)" + pattern))
+    for kind, pattern in (
+        ("total", rf"total (?:\w+ )?(?:submission|artifact|compressed|size|model\s*\+\s*code)(?: size)?\s*(?P<codec>[^:=]*?)\s*[:=]\s*{_BYTES}"),
+        ("total", r"(?:submission[_ ]size|total[_ ](?:submission[_ ]|artifact[_ ])?bytes|bytes[_ ]total|artifact[_ ]total)(?P<codec>)\w*\s*[:=]\s*([\d][\d,_]*)\b(?!\.)"),
+        ("total", rf"\|\s*total(?P<codec>)\s*[:=]\s*{_BYTES}"),
+        ("total", rf"\bsize[_ ]?check\b[^\d]{{0,12}}(?P<codec>){_BARE}\s*/\s*16[,_]?000[,_]?000"),
+        ("total", rf"(?:total size|submission)(?P<codec>)\s*[:=]?\s*{_BARE}\s*(?:bytes )?exceeds"),
+        ("model", rf"serialized (?:\w+ )?model(?P<codec>[^:=(]*?(?:export:[\w+.-]+)?)(?:\([^)]*\))?\s*[:=]\s*{_BYTES}"),
+        ("model", rf"serialized (?:\w+ )?model(?P<codec>[^:=(]*?):\S*\s+bytes[:=]{_BARE}"),
+        ("model raw", rf"\braw model(?P<codec>)\s*[:=]\s*{_BYTES}"),
+        ("model", rf"(?:compressed model|model compressed|quantized model|saved compressed model)(?P<codec>[^:=]*?)\s*[:=]\s*{_BYTES}"),
+        ("model", rf"\bq_?size(?P<codec>)\s*[:=]\s*{_BYTES}"),
+        ("artifact", rf"(?:^|[\s\]])(?:final )?artifact(?:[_ ](?:size|bytes))?(?P<codec>)\s*[:=]\s*([\d][\d,_]{{5,}})\b(?!\.)"),
+    )
 )  # fmt: skip
-_CODE = re.compile(rf"(?i)\bcode(?:[_ ](?:size|bytes))?\s*(?P<how>\([^)]*\))?\s*[:=]\s*([\d][\d,_]*)\s*(?:bytes|B\b|$)(?P<rest>[^|]*)")
+_TRIPLE = re.compile(
+    r"(?i)\bmodel\s?[:=]\s?([\d,]{5,})\D{0,12}\bcode\s?[:=]\s?([\d,]{3,})\D{0,12}\btotal\s?[:=]\s?([\d,]{5,})"
+)
+_CODE = re.compile(
+    rf"(?i)\bcode(?:[_ ](?:size|bytes))?\s*(?P<how>\([^)]*\))?\s*[:=]\s*([\d][\d,_]*)\s*(?:bytes|B\b|$)(?P<rest>[^|]*)"
+)
 
 _SECONDS = re.compile(
     r"(?i)(?:\bin\s+|\btook\s+|\bdone\s*\(|\belapsed\s*[:=]?\s*|(?:^|[\s(_])(?:total_)?(?:\w+_)?(?:time|elapsed|seconds|t)\s*[:=]\s*)"
@@ -182,8 +197,14 @@ def label_of(text: str) -> str:
     return re.sub(r"\s+", " ", text).strip(" \t:|-=,[(>*").strip()[-80:]
 
 
+_QUALIFIED = re.compile(r"(?i)\b((?:val_)?bpb)\s*\(([^()\d]{0,30}(?:\d\w*)?[^()]{0,20})\)\s*(?=[:=])")
+
+
 def result_facts(text: str, number: int) -> list[EvalResult]:
     """Results a line reports: one for each BPB that is no difference, target or training value."""
+    shown = text.strip()[:300]
+    # `EMA BPB (no XSA): 1.0015`: the qualifier belongs to the label.
+    text = _QUALIFIED.sub(r"(\2) \1", text) if "(" in text else text
     pairs, first = numbers(text)
     keys = [key for key in pairs if _BPB_KEY.search(key) and not _NOT_RESULT.search(key) and key not in ("bb", "rb")]
     if not keys:
@@ -201,7 +222,7 @@ def result_facts(text: str, number: int) -> list[EvalResult]:
             continue
         digits = len(written.partition(".")[2].partition("e")[0])
         name = f"{label} {prefix}".strip() if prefix else label
-        found.append(EvalResult(number, name or key, loss, value, seconds, digits, text.strip()[:300]))
+        found.append(EvalResult(number, name or key, loss, value, seconds, digits, shown))
     return found
 
 
@@ -209,6 +230,13 @@ def size_facts(text: str, number: int) -> list[SizeLine]:
     """Sizes a line states, bytes. Kinds "artifact" and totals without a codec are settled by the run (`runs.settle`)."""
     shown = text.strip()[:300]
     found: list[SizeLine] = []
+    triple = _TRIPLE.search(text)
+    if triple and "raw" not in text.lower():
+        names = ("model", "code", "total")
+        return [
+            SizeLine(number, k, int(v.replace(",", "")), "total" if k != "code" else "", shown)
+            for k, v in zip(names, triple.groups(), strict=True)
+        ]
     for kind, pattern in _SIZES:
         match = pattern.search(text)
         if match and not any(item.kind.startswith(kind[:5]) for item in found):

@@ -129,8 +129,10 @@ def final_candidates(run: LogRun) -> list[EvalResult]:
             continue
         label = result.label.removesuffix("_exact")
         old = best.pop(label, None)
-        twin = old is not None and old.val_bpb is not None and abs(old.val_bpb - result.val_bpb) <= 0.6 * 10.0 ** -min(
-            old.digits, result.digits
+        twin = (
+            old is not None
+            and old.val_bpb is not None
+            and abs(old.val_bpb - result.val_bpb) <= 0.6 * 10.0 ** -min(old.digits, result.digits)
         )
         best[label] = old if twin and old is not None and old.digits > result.digits else result
     return list(reversed(best.values()))

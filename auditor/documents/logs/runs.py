@@ -14,24 +14,52 @@ _OPENERS = re.compile(
     r"(?:Hyperparameters:|logs/\S+\.txt\s*$|Running Python|val_bpb:enabled|train_loader:dataset|model_params: ?\d|world_size: ?\d|"
     r"seed: ?\d|Setting OMP_NUM_THREADS|train_batch_tokens: ?\d|attention_mode:|.{0,70}torch/distributed/run\.py)"
 )
+_FIRST_STEP = re.compile(r"(?:\s*[Ss]tep[: ]\s*)?[01]\s*/\s*\d+\s+\W*(?:\[\w+\] )?(?:train|val)?_?[Ll]oss")
+_DIGIT = re.compile(r"\d")
 _SETTING = re.compile(r"[\"']?([A-Za-z_][\w.]*)[\"']?\s*(?::|=)\s*(.+?),?\s*$")
 _HEADER_PAIR = re.compile(r"([A-Za-z_][\w]*)[:=](\S+)")
-_MARKER = re.compile(r"([A-Za-z][\w-]{1,40})(?::([a-z_]\w{0,40}))?(?=[\s:=(]|$)")
-_SEED = re.compile(r"(?<![\w.])(?i:seed)\s?[:=]\s?(\d{1,10})(?![\d.])")
-_PARAMS = re.compile(r"(?<![\w])(?:model_params|num_params|total_params|n_params|Total parameters|Model parameters|params)\s?[:=]\s?([\d,_]{4,})", re.I)
-_VAL_TOKENS = re.compile(r"(?:val_loader:.*?tokens|val_tokens|validation tokens|Val tokens)\s?[:=]\s?([\d,_]{4,})")
+_MARKER = re.compile(r"\s*([A-Za-z][\w-]{1,40})[:=](?:([a-z_]\w{0,40})(?![\w/]))?")
+# What follows a label without being the value of a setting: `swa:start step:6150`.
+_STATES = {
+    "start",
+    "starting",
+    "enabled",
+    "disabled",
+    "done",
+    "applying",
+    "shards",
+    "params",
+    "dataset",
+    "progress",
+    "loaded",
+}
+_NO_SETTING = re.compile(r"(?:\w+_)?(?:loader|step|val_loss|val_bpb|train_loss|train_time|step_avg)$|tokens$|pattern$")
+_SEED = re.compile(r"(?<![\w.])(?i:seed)\s?[:=]\s?(\d{1,10})(?![\d.])|[=#-]{2,} ?(?i:seed) (\d{1,10})\b")
+_PARAMS = re.compile(
+    r"(?<![\w])(?:model_params|num_params|total_params|n_params|Total parameters|Model parameters|params)\s?[:=]\s?([\d,_]{4,})",
+    re.I,
+)
+_VAL_TOKENS = re.compile(
+    r"(?:val_loader:.*?tokens|val_tokens|validation tokens|val tokens)\s?[:=]\s?([\d,_]{4,})", re.I
+)
 _TRAIN_SHARDS = re.compile(r"train_shards\s?[:=]\s?(\d+)|[Tt]rain(?:ing)? shards?\s?[:=]\s?(\d+)")
 _ENVIRONMENT = (
     ("python", re.compile(r"Running Python (\d[\w.+]*)|\bpython(?:_version)?\s?[:=]\s?(\d\.\d[\w.+]*)", re.I)),
     ("torch", re.compile(r"Running PyTorch (\d[\w.+]*)|\b(?:py)?torch(?:_version)?\s?[:=]?\s?v?(\d\.\d[\w.+]*)", re.I)),
     ("cuda", re.compile(r"CUDA Version: (\d[\d.]*)|\bcuda(?:_version)?\s?[:=]\s?(\d\d\.\d)", re.I)),
     ("driver", re.compile(r"Driver Version: (\d[\d.]*)")),
-    ("world_size", re.compile(r"\bworld_size\s?[:=]\s?(\d+)")),
+    ("world_size", re.compile(r"\bworld[_ ]size\s?[:=]\s?(\d+)", re.I)),
 )
-_GPU_ROW = re.compile(r"\|\s+(\d{1,2})\s+(NVIDIA [^|]*?|Tesla [^|]*?|[A-Z][\w -]*GPU[^|]*?|AMD [^|]*?)\s+(?:On|Off)\s*\|")
-_GPU_NAME = re.compile(r"(?:gpu(?:_name| name)?|device(?:_name)?)\s?[:=]\s?((?:NVIDIA |Tesla )?[AHBVLRTG][\w-]*\d[\w -]{2,40})", re.I)
+_GPU_ROW = re.compile(
+    r"\|\s+(\d{1,2})\s+(NVIDIA [^|]*?|Tesla [^|]*?|[A-Z][\w -]*GPU[^|]*?|AMD [^|]*?)\s+(?:On|Off)\s*\|"
+)
+_GPU_NAME = re.compile(
+    r"(?:gpu(?:_name| name)?|device(?:_name)?)\s?[:=]\s?((?:NVIDIA |Tesla )?[AHBVLRTG][\w-]*\d[\w -]{2,40})", re.I
+)
 _DIED = re.compile(r"((?:[A-Za-z_][\w.]*\.)?[A-Za-z_]\w*(?:Error|Exception|Interrupt|Exit|Failure)\b.{0,200})")
-_BLANK_RESULT_WORDS = re.compile(r"^(?:best|target|baseline|sota|record|improvement|gain|delta|expected|previous|prior|vs)\b", re.I)
+_BLANK_RESULT_WORDS = re.compile(
+    r"^(?:best|target|baseline|sota|record|improvement|gain|delta|expected|previous|prior|vs)\b", re.I
+)
 
 
 class RunBuilder:
@@ -58,8 +86,7 @@ class RunBuilder:
             return False
         if _OPENERS.match(text):
             return True
-        fact = patterns.step_fact(text, 0) if text[:12].lower().find("step") >= 0 or text[:2] in ("0/", "1/") else None
-        return bool(fact and fact.line.step <= 1 and self.run.steps and self.run.steps[-1].step >= 10)
+        return bool(_FIRST_STEP.match(text) and self.run.steps and self.run.steps[-1].step >= 10)
 
     def feed(self, number: int, text: str) -> None:
         """Read one line."""
@@ -70,9 +97,11 @@ class RunBuilder:
             return
         if self.in_dump and self._dump_line(number, text):
             return
+        if 'File "' in text:  # a frame of a traceback or of a compiler warning
+            return
         lower = text.lower()
         self._died(number, text, lower)
-        if not any(c.isdigit() for c in text):
+        if _DIGIT.search(text) is None:
             self._marker(number, text)
             return
         self._facts(number, text, lower)
@@ -122,13 +151,14 @@ class RunBuilder:
 
     def _marker(self, number: int, text: str) -> None:
         """`legal_ttt:start` counts under its full name and under `legal_ttt`."""
-        found = _MARKER.match(text.lstrip())
-        if found is None or (":" not in text and "=" not in text):
+        found = _MARKER.match(text)
+        if found is None:
             return
-        if len(self.run.markers) > 500 and found[1] not in self.run.markers:
+        markers = self.run.markers
+        if len(markers) > 500 and found[1] not in markers:
             return
         for name in (found[1], f"{found[1]}:{found[2]}") if found[2] else (found[1],):
-            lines = self.run.markers.setdefault(name, [])
+            lines = markers.setdefault(name, [])
             if len(lines) < MAX_MARKS:
                 lines.append(number)
 
@@ -160,7 +190,7 @@ class RunBuilder:
     def _context(self, number: int, text: str, lower: str) -> None:
         run = self.run
         if "seed" in lower and (found := _SEED.search(text)):
-            self._seed(found[1], 0 if text.lower().startswith("seed") else 1 if not self.progressed else 2)
+            self._seed(found[1] or found[2], 0 if text.lower().startswith("seed") else 1 if not self.progressed else 2)
         if "param" in lower and run.params is None and (found := _PARAMS.search(text)):
             run.params = self._count(number, found[1], text)
         if "tokens" in lower and run.val_tokens is None and (found := _VAL_TOKENS.search(text)):
@@ -173,18 +203,33 @@ class RunBuilder:
             self._environment(text, lower)
 
     def _count(self, number: int, digits: str, text: str) -> Quantity:
-        return Quantity(float(re.sub(r"[,_]", "", digits) or 0), Source(self.run.path, number, text.strip()[:300]), digits)
+        return Quantity(
+            float(re.sub(r"[,_]", "", digits) or 0), Source(self.run.path, number, text.strip()[:300]), digits
+        )
 
     def _header(self, number: int, text: str) -> None:
-        """`train_batch_tokens:524288 train_seq_len:1024`: pairs of names and values that fill the line."""
+        """`train_batch_tokens:524288 train_seq_len:1024`: pairs of names and values that fill the line.
+
+        Behind a label (`ttt_sliding:start chunks=1893 ttt_lr=0.002`) names get it as prefix: `ttt_sliding_chunks`.
+        """
         words = text.split()
-        pairs = [_HEADER_PAIR.fullmatch(word) for word in words]
-        if sum(pair is not None for pair in pairs) * 2 >= len(words) and len(words) <= 60:
-            for pair in pairs:
-                if pair is not None and not pair[1].startswith(("val_loss", "val_bpb", "train_loss", "train_time")):
-                    self._set(pair[1], pair[2].rstrip(","), number)
-        elif len(words) == 2 and (found := _SETTING.match(text.strip())):
-            self._set(found[1], found[2].strip("\"'"), number)
+        pairs = [_HEADER_PAIR.fullmatch(word.strip("(),;|")) for word in words]
+        if sum(pair is not None for pair in pairs) * 2 < len(words) or len(words) > 60:
+            if len(words) == 2 and (found := _SETTING.match(text.strip())) and not _NO_SETTING.match(found[1]):
+                self._set(found[1], found[2].strip("\"'"), number)
+            return
+        label = ""
+        for pair in pairs:
+            if pair is None:
+                continue
+            name, value = pair[1], pair[2]
+            if value in _STATES or (name + ":").lower() in ("train_loader:", "val_loader:"):
+                label = name
+                continue
+            if label and not name.startswith(label.split("_", 1)[0]):
+                name = f"{label}_{name}"
+            if not _NO_SETTING.match(name):
+                self._set(name, value, number)
 
     def _environment(self, text: str, lower: str) -> None:
         table = self.run.environment
@@ -193,7 +238,7 @@ class RunBuilder:
             table.setdefault("gpu", row[2].strip())
             table["gpu_count"] = str(len(self.gpus))
             return
-        if not ("python" in lower or "torch" in lower or "cuda" in lower or "world_size" in lower or "gpu" in lower):
+        if not ("python" in lower or "torch" in lower or "cuda" in lower or "world" in lower or "gpu" in lower):
             return
         for name, pattern in _ENVIRONMENT:
             if name not in table and (found := pattern.search(text)):
@@ -204,7 +249,9 @@ class RunBuilder:
     def _died(self, number: int, text: str, lower: str) -> None:
         if "traceback (most recent call last)" in lower:
             self.traceback_line = number
-        elif self.traceback_line and ("error" in lower or "exception" in lower or "interrupt" in lower or "exit" in lower):
+        elif self.traceback_line and (
+            "error" in lower or "exception" in lower or "interrupt" in lower or "exit" in lower
+        ):
             found = _DIED.search(text)
             if found and not text.startswith((" ", "\t")):
                 self.run.crashed = found[1].strip()[:300]
@@ -235,12 +282,11 @@ def training_clock(run: LogRun) -> Quantity | None:
 def settle(run: LogRun) -> None:
     """Decide kinds of sizes by arithmetic: a total without codec is raw when it is the raw model plus code."""
     codes = [item.size for item in run.sizes if item.kind.startswith("code")]
-    packed = [item.size for item in run.sizes if item.kind == "model" and item.codec]
     settled: list[SizeLine] = []
     for item in run.sizes:
         kind = item.kind
         if kind == "model" and not item.codec:
-            kind = "model raw" if _is_raw(item, packed) else "model"
+            kind = "model raw" if _is_raw(item) else "model"
         settled.append(dataclasses.replace(item, kind=kind))
     models = [item.size for item in settled if item.kind == "model"]
     coded = any(item.kind == "total" and item.codec for item in settled)
@@ -253,9 +299,9 @@ def settle(run: LogRun) -> None:
     run.sizes = settled
 
 
-def _is_raw(item: SizeLine, packed: list[int]) -> bool:
-    """`Serialized model: N` is the float state dict, unless nothing larger than a packed model is printed at all."""
-    return bool(packed) or item.size > 20_000_000 or "serialized model:" in item.text.lower()
+def _is_raw(item: SizeLine) -> bool:
+    """`Serialized model: N` is the float state dict; under another name only when it is too large for an artifact."""
+    return item.size > 20_000_000 or patterns.STAMP.sub("", item.text).startswith("Serialized model:")
 
 
 def _total_kind(item: SizeLine, models: list[int], codes: list[int], coded: bool) -> str:

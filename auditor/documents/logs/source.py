@@ -35,7 +35,9 @@ def find_source(lines: Sequence[str], start: int = 0) -> tuple[int, int] | None:
         line = lines[i]
         if line[:5] in ("impor", "from ") and _IMPORT.match(line) and _is_code(lines, i):
             return _before(lines, i, start), _end(lines, i)
-        if i == start and start == 0 and _starts_inside(lines):
+        if line[:4] in ("def ", "clas", "@tor", "if _") and _starts_inside(lines, i):
+            return _back_to_log(lines, i, start), _end(lines, i)
+        if i == start == 0 and _starts_inside(lines, 0):
             return 0, _end(lines, 0)
     return None
 
@@ -52,13 +54,25 @@ def _is_code(lines: Sequence[str], i: int) -> bool:
     return code >= 8
 
 
-def _starts_inside(lines: Sequence[str]) -> bool:
-    """The log begins in the middle of a program: dense code, some of it at an indent that only code has."""
-    window = [line for line in lines[:_WINDOW] if line.strip()]
+def _starts_inside(lines: Sequence[str], i: int) -> bool:
+    """A program whose beginning was cut (by a terminal or a filter): dense code from its middle on."""
+    window = [line for line in lines[i : i + _WINDOW] if line.strip()]
     if len(window) < 20 or any(_LOG.match(line) for line in window[:20]):
         return False
-    code = sum(bool(_CODE.match(line)) for line in window)
-    return code >= 0.6 * len(window) and any(line.lstrip().startswith(("def ", "class ", "return ")) for line in window)
+    code = sum(bool(_CODE.match(line) or _INDENTED.match(line)) for line in window)
+    definitions = sum(line.lstrip().startswith(("def ", "class ", "return ")) for line in window)
+    return code >= 0.7 * len(window) and definitions >= 2
+
+
+def _back_to_log(lines: Sequence[str], i: int, floor: int) -> int:
+    """First line of the code around a definition in the middle of a program."""
+    first = i
+    for k in range(i - 1, floor - 1, -1):
+        line = lines[k]
+        if line.strip() and (_LOG.match(line) or not (_CODE.match(line) or _INDENTED.match(line))):
+            break
+        first = k if line.strip() else first
+    return first
 
 
 def _before(lines: Sequence[str], i: int, floor: int) -> int:
