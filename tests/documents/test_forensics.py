@@ -176,7 +176,7 @@ def test_whole_second_clocks() -> None:
 def test_warmdown_that_never_begins() -> None:
     facts = examine(replaced(honest_log(), r"max_wallclock_seconds: 190.0", "max_wallclock_seconds: 600.0"))
     fact = next(item for item in facts if item.kind == "schedule")
-    assert fact.strength == "suspicious" and "is still 1.000" in fact.summary
+    assert fact.strength == "notable" and "is still 1.000" in fact.summary
 
 
 def test_first_loss_of_another_vocabulary() -> None:

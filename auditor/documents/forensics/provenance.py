@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import dataclasses
 import re
 from collections import defaultdict
 
@@ -187,6 +188,8 @@ def sharpen(facts: list[ForensicFact]) -> list[ForensicFact]:
     return [
         ForensicFact(f.kind, CONTRADICTION, f.summary, f.sources, f.explanation)
         if f.kind in kinds and f.sources and f.sources[0].path in certain
+        else dataclasses.replace(f, strength=SUSPICIOUS)
+        if f.kind == "schedule" and f.sources and f.sources[0].path in certain
         else f
         for f in facts
     ]

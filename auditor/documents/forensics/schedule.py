@@ -39,15 +39,13 @@ def schedule(context: Context, view: LogView) -> list[ForensicFact]:
     if function is None:
         return []
     values, documented = _values(context, view)
-    # A run command in the folder says which settings were meant to be in force.
-    commanded = bool(_ASSIGNED.search(documents(context)))
     facts: list[ForensicFact] = []
     for run in runs(view):
         timed = [item for item in run.steps if item.time is not None and item.step]
         if len(timed) < 5:
             continue
         facts += _late_lines(view, function, values, timed, documented, (run.first, run.last))
-        facts += _never_decays(view, function, values, timed, documented, commanded)
+        facts += _never_decays(view, function, values, timed, documented)
     return facts
 
 
@@ -83,7 +81,6 @@ def _never_decays(
     values: dict[str, Value],
     timed: list[Reading],
     documented: bool,
-    commanded: bool,
 ) -> list[ForensicFact]:
     """The run ends while the schedule has hardly begun to decay."""
     last = timed[-1]
@@ -102,8 +99,7 @@ def _never_decays(
     )
     text = "The schedule function of the program was evaluated with "
     text += "the settings the log lists." if documented else "its defaults and the documented commands."
-    strength = SUSPICIOUS if documented or commanded else NOTABLE
-    return [fact("schedule", strength, summary, [at(view.log, last.line)], text)]
+    return [fact("schedule", NOTABLE, summary, [at(view.log, last.line)], text)]
 
 
 def _clock(timed: list[Reading], step: int) -> float:
