@@ -86,7 +86,27 @@ def local_code(case: Case) -> list[Named]:
         if entry is not None and entry.size and item.how in ("import", "run", "compile"):
             note = f"{entry.size:,} bytes, {item.how} in line {item.line} of {base_file(item.source)}"
             found.append(Named(base_file(item.path), at_line(item.path, None, "", note), entry.size))
-    return found
+    known = {file.name for file in found}
+    return found + [file for file in _further_scripts(case) if file.name not in known]
+
+
+# Scripts that prepare data before the clock starts are counted in no record.
+_PREPARES = re.compile(r"(?i)prepare|download|tokeni[sz]|cached_|convert|build_data|retoken|export_data|fetch")
+_STARTS = re.compile(r"(?:python3?|torchrun|accelerate launch)\b[^|;&]*?(?<![\w/.-])((?:\./)?[\w/-]+\.py)\b")
+
+
+def _further_scripts(case: Case) -> list[Named]:
+    """Scripts of the folder, besides the main one, that the README's run commands start for training or evaluation."""
+    found: dict[str, Named] = {}
+    for command in case.readme.commands if case.readme else ():
+        for script in _STARTS.findall(command.excerpt):
+            name = base_file(script)
+            path = f"{case.submission.folder}/{name}"
+            entry = case.submission.files.get(path)
+            if entry and entry.size and path != case.submission.main_script and not _PREPARES.search(name):
+                found.setdefault(name, Named(name, at_line(command.path, command.line, command.excerpt, "run command"),
+                                             entry.size))  # fmt: skip
+    return list(found.values())
 
 
 def processes(case: Case) -> list[Named] | None:

@@ -12,10 +12,11 @@ from rules.base import Example, Rule
 from rules.example_program import IMPORTS, program
 from rules.examples import runs, variant
 from rules.measures import Measured, at_log, counts_packed_code, largest, logged_model, reported_runs, size_lines
-from rules.package_facts import local_code
+from rules.package_facts import Named, local_code
 from rules.support import listed, number, passed, plural, unknown, warned
 
 CAP = 16_000_000
+EVALUATED_APART = "```bash\npython eval_ttt.py\n```"
 HELPER = "def smooth(x):\n    return x\n"
 IMPORTS_HELPER = IMPORTS + "\nfrom helper import smooth\n"
 
@@ -45,7 +46,7 @@ def decide(case: Case) -> Finding:
     if extra:
         note = "over the cap" if everything > CAP else "still under the cap"
         return warned(
-            f"the script runs {listed(f.name for f in extra)}, which no total counts ({note}); {sums}",
+            f"further local code is run, which no total counts ({note}): {listed(f.name for f in extra)}; {sums}",
             [file.evidence for file in extra],
         )
     logged = _logged_code(case, run)
@@ -57,10 +58,10 @@ def decide(case: Case) -> Finding:
     return passed(sums, [model.evidence])
 
 
-def _without_model(extra, shipped: int) -> Finding:
+def _without_model(extra: list[Named], shipped: int) -> Finding:
     if extra:
         return warned(
-            f"the script runs {listed(f.name for f in extra)} besides its own {number(shipped)} bytes",
+            f"{listed(f.name for f in extra)} run besides the {number(shipped)} bytes of the script",
             [file.evidence for file in extra],
         )
     return unknown("no log states the size of the compressed model", (Witness.RUN, Witness.REPRODUCTION))
@@ -131,6 +132,11 @@ RULE = Rule(
     illegal=(
         Example(
             "a local helper is imported", {**variant(program(imports=IMPORTS_HELPER)), "helper.py": HELPER}, Status.WARN
+        ),
+        Example(
+            "a second script makes the score",
+            {**variant(readme_more=EVALUATED_APART), "eval_ttt.py": program()},
+            Status.WARN,
         ),
         Example("the log counts other code than the shipped file", variant(done=runs(code_bytes=47_642)), Status.WARN),
     ),
