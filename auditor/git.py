@@ -249,7 +249,7 @@ class Repository:
 
     def commit_date(self, commit: str) -> str:
         """Committer date of a commit, ISO 8601 with offset."""
-        return self.run("show", "-s", "--format=%cI", commit).decode().strip()
+        return self.run("rev-list", "-1", "--no-commit-header", "--format=%cI", commit).decode().strip()
 
     def authors_by_path(self, base: str | None, head: str) -> list[tuple[str, set[str]]]:
         """(author e-mail, paths touched) of the commits `base..head` without merges, newest first."""

@@ -87,7 +87,7 @@ def unpack_bytes(
     from auditor.unpacking.program import unpack_script
 
     found = unpack_script(data, siblings or {}, name)
-    return found.layers, found.problems
+    return found.layers, found.problems + [note for notes in found.notes.values() for note in notes]
 
 
 def parses(layer: Layer) -> bool:

@@ -1,8 +1,9 @@
 """Source text to a syntax tree, once per text.
 
-`ast` parses a 2,000-line script in 20-40 ms, libcst in about 250 ms, so the standard parser goes first. libcst is
-asked only where `ast` refuses, because its own parser knows newer syntax than the interpreter we run on: quotes
-reused inside an f-string (PEP 701) are legal in Python 3.12 and common in submissions. Nothing is executed.
+`ast` parses a 2,000-line script in 20-40 ms. Where it refuses, f-strings are rewritten to older syntax and it is asked
+again: quotes reused inside an f-string (PEP 701) are legal in Python 3.12 and common in submissions. Nothing is
+executed. libcst, which knows newer grammars, is not used here: it takes ten times as long and overflows the stack of
+the process on a few thousand nested operators, which a hostile script can contain.
 """
 
 from __future__ import annotations
@@ -11,6 +12,8 @@ import ast
 import functools
 import warnings
 from dataclasses import dataclass
+
+from auditor.static.fstrings import rewrite
 
 
 @dataclass(frozen=True)
@@ -39,7 +42,7 @@ def parse_module(text: str) -> Parsed:
     tree, error, line = _parse(text)
     if tree is not None:
         return Parsed(text, tree)
-    older = _rewrite_fstrings(text)
+    older = rewrite(text)
     if older is not None:
         tree, _, _ = _parse(older)
         if tree is not None:
@@ -56,49 +59,3 @@ def _parse(text: str) -> tuple[ast.Module | None, str, int | None]:
         return None, exc.msg or "invalid syntax", exc.lineno
     except (ValueError, RecursionError, MemoryError) as exc:
         return None, str(exc) or type(exc).__name__, None
-
-
-def _rewrite_fstrings(text: str) -> str | None:
-    """`text` with every f-string as an equivalent `.format` call, or None when libcst cannot read it either."""
-    import libcst as cst
-
-    class _Rewriter(cst.CSTTransformer):
-        def leave_FormattedString(
-            self, original_node: cst.FormattedString, updated_node: cst.FormattedString
-        ) -> cst.BaseExpression:
-            return _as_format_call(updated_node)
-
-    try:
-        return cst.parse_module(text).visit(_Rewriter()).code
-    except (cst.ParserSyntaxError, cst.CSTValidationError, RecursionError, ValueError):
-        return None
-
-
-def _as_format_call(node):  # type: ignore[no-untyped-def]  # libcst is imported lazily
-    import libcst as cst
-
-    body, values = _format_parts(node.parts)
-    prefix = node.prefix.replace("f", "").replace("F", "")
-    string = cst.SimpleString(f"{prefix}{node.quote}{body}{node.quote}")
-    args = [cst.Arg(value) for value in values]
-    call = cst.Call(cst.Attribute(string, cst.Name("format")), args=args)
-    # Parenthesised so that implicit concatenation with a neighbouring literal still fails to parse rather than
-    # silently changing meaning; `_parse` then reports the original error.
-    return call.with_changes(lpar=[cst.LeftParen()], rpar=[cst.RightParen()])
-
-
-def _format_parts(parts) -> tuple[str, list]:  # type: ignore[no-untyped-def]
-    import libcst as cst
-
-    body, values = "", []
-    for part in parts:
-        if isinstance(part, cst.FormattedStringText):
-            body += part.value
-            continue
-        if part.equal is not None:
-            body += cst.Module([]).code_for_node(part.expression) + "="
-        spec, nested = _format_parts(part.format_spec or ())
-        conversion = part.conversion or ("r" if part.equal is not None and not spec else "")
-        body += "{" + (f"!{conversion}" if conversion else "") + (f":{spec}" if spec else "") + "}"
-        values += [part.expression, *nested]
-    return body, values

@@ -199,7 +199,7 @@ def decompressors(data: bytes) -> list[tuple[str, Callable[[bytes, Budget], byte
     if data[:1] == b"\x5d":
         found.append(("lzma", unlzma))
     raw = [{"id": lzma.FILTER_LZMA2, "dict_size": _LZMA_DICTIONARY}]
-    found.append(("lzma_raw", lambda d, b: unlzma(d, b, lzma.FORMAT_RAW, raw)))
+    found.append(("lzma", lambda d, b: unlzma(d, b, lzma.FORMAT_RAW, raw)))
     found.append(("deflate", lambda d, b: inflate(d, b, -15)))
     found.append(("brotli", unbrotli))
     return found

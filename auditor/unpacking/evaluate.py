@@ -85,7 +85,7 @@ class Evaluator:
     def _do_ImportFrom(self, node: ast.ImportFrom) -> None:
         self._sibling_module(node.module or "", node.lineno)
         for alias in node.names:
-            self._set(alias.asname or alias.name, Name(f"{node.module}.{alias.name}"))
+            self._set(alias.asname or alias.name, library.attribute(Name(node.module or ""), alias.name))
 
     def _sibling_module(self, dotted: str, line: int) -> None:
         place = self._module_place(dotted)
@@ -215,7 +215,7 @@ class Evaluator:
         places = [p for p in parts if isinstance(p, Place)]
         if places:  # f"{HERE}/payload.bin"
             after = [p for p in parts[parts.index(places[0]) + 1 :] if isinstance(p, str)]
-            return library.join_place(places[0], "".join(after))
+            return library.operate(ast.Add(), places[0], "".join(after))
         return Unknown(next((p for p in parts if isinstance(p, str) and len(p) > 64), None))
 
     def _of_NamedExpr(self, node: ast.NamedExpr) -> Any:

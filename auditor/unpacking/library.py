@@ -32,6 +32,7 @@ if TYPE_CHECKING:
     from auditor.unpacking.evaluate import Evaluator
 
 MAX_REPEAT = 2**20
+MAX_TEXT = 2**25
 _PYTHON_PATHS = ("pathlib.Path", "pathlib.PurePath", "pathlib.PosixPath", "Path")
 _PATH_IDENTITIES = frozenset({"resolve", "absolute", "expanduser", "as_posix", "__fspath__", "__str__"})
 _OS_IDENTITIES = frozenset(
@@ -134,11 +135,12 @@ def operate(op: ast.operator, left: Any, right: Any) -> Any:
         return join_place(left, right)
     if isinstance(op, ast.Add):
         if (isinstance(left, str) and isinstance(right, str)) or (isinstance(left, bytes) and isinstance(right, bytes)):
-            return tagged(left + right, left, right)
+            return tagged(left + right, left, right) if len(left) + len(right) <= MAX_TEXT else UNKNOWN
         if isinstance(left, list) and isinstance(right, list):
-            return left + right
+            return left + right if len(left) + len(right) <= MAX_REPEAT else UNKNOWN
         if isinstance(left, Place) and isinstance(right, str):
-            return Place(left.path + right, left.known)
+            # the script's own folder is the empty path, "/payload.bin" behind it is not at the root
+            return Place((left.path + right) if left.path else right.lstrip("/"), left.known)
     if isinstance(left, int) and isinstance(right, int) and abs(left) < 2**40 and 0 <= right < 2**40:
         return _integers(op, left, right)
     if isinstance(op, ast.Mult) and isinstance(left, str | bytes) and isinstance(right, int):
@@ -215,7 +217,7 @@ def _process_sink(arguments: list[Any]) -> Sink | None:
             words.append(argument)
     for word in words:
         place = as_place(word)
-        if place and place.path.endswith(".py"):
+        if place and place.path.endswith(".py") and "://" not in place.path:
             return Sink("run", place, 0)
     return None
 
@@ -317,8 +319,8 @@ def _builtin(dotted: str, arguments: list[Any], named: dict[Any, Any]) -> Any:
         import textwrap
 
         return tagged(textwrap.dedent(first), first)
-    if dotted == "int.from_bytes":
-        return UNKNOWN
+    if dotted in ("__import__", "importlib.import_module") and isinstance(first, str):
+        return Name(str(first))
     return Unknown(next((a for a in arguments if isinstance(a, Data | Text) and (a.codecs or a.file)), None))
 
 
@@ -352,6 +354,8 @@ def _text_method(owner: Any, name: str, arguments: list[Any], named: dict[Any, A
     if name == "join":
         parts = arguments[0]
         if isinstance(parts, list | tuple) and all(type(p) in (str, bytes, Text, Data) for p in parts):
+            if sum(map(len, parts)) + len(owner) * len(parts) > MAX_TEXT:
+                return UNKNOWN
             return tagged(owner.join(parts), *parts)
         return Unknown(
             next((p for p in parts if isinstance(p, str | bytes)), None) if isinstance(parts, list) else None
@@ -370,7 +374,7 @@ def _text_method(owner: Any, name: str, arguments: list[Any], named: dict[Any, A
                 "hex", "index", "find", "rfind"):  # fmt: skip
         if name == "replace" and len(arguments) > 1 and len(arguments[1]) > 64 + len(arguments[0]):
             growth = owner.count(arguments[0]) * len(arguments[1])
-            if growth > 16 * MAX_REPEAT:
+            if growth + len(owner) > MAX_TEXT:
                 return Unknown(owner)
         if name in ("format", "expandtabs"):
             return Unknown(owner)  # a width in a format may be of any size

@@ -31,11 +31,19 @@ class Found:
         layers: the script itself, then what is packed inside, outer before inner.
         runs: layer name -> layers and sibling paths it executes, in order.
         problems: what could not be decoded.
+        notes: layer name -> what it runs that could not be followed; of interest when the layer is what is run.
     """
 
     layers: list[Layer] = field(default_factory=list)
     runs: dict[str, list[str]] = field(default_factory=dict)
     problems: list[str] = field(default_factory=list)
+    notes: dict[str, list[str]] = field(default_factory=dict)
+
+    def note(self, layer: Layer, line: int, words: str) -> None:
+        """Add a note on a line of a layer, once."""
+        text = f"{layer.name}:{line}: {words}"
+        if text not in self.notes.setdefault(layer.name, []):
+            self.notes[layer.name].append(text)
 
 
 def unpack_script(data: bytes, siblings: Siblings, name: str) -> Found:
@@ -72,12 +80,12 @@ def _open_layer(layer: Layer, siblings: Siblings, budget: Budget, found: Found) 
         finally:
             for sink in evaluator.sinks:
                 _follow(sink, evaluator.sinks, layer, siblings, found)
-        stub = residual(layer, literals) < STUB_SIZE
-        if len(found.layers) == before and stub:
-            found.problems += [f"{layer.name}:{line}: {words}" for line, words in evaluator.troubles[:5]]
-            found.problems += _unfollowed(evaluator.sinks, layer, found)
     if len(found.layers) == before:
         _search_literals(layer, literals, budget, found)
+    if len(found.layers) == before and parsed.tree is not None and residual(layer, literals) < STUB_SIZE:
+        for line, words in evaluator.troubles[:5]:
+            found.note(layer, line, words)
+        _note_unfollowed(evaluator.sinks, layer, found)
 
 
 def _imports_sibling(layer: Layer, siblings: Siblings) -> bool:
@@ -85,12 +93,12 @@ def _imports_sibling(layer: Layer, siblings: Siblings) -> bool:
     return len(layer.text) < STUB_SIZE and any(p.endswith(".py") for p in siblings) and "import" in layer.text
 
 
-def _unfollowed(sinks: list[Sink], layer: Layer, found: Found) -> list[str]:
+def _note_unfollowed(sinks: list[Sink], layer: Layer, found: Found) -> None:
     if found.runs.get(layer.name):
-        return []
-    hidden = [s for s in sinks if s.how in ("exec", "compile", "marshal") and isinstance(s.value, Unknown)]
-    hidden += [s for s in sinks if s.how == "marshal"]
-    return [f"{layer.name}:{s.line}: {s.how} of something that only running the program would tell" for s in hidden[:3]]
+        return
+    hidden = [s for s in sinks if s.how in ("exec", "compile") and isinstance(s.value, Unknown)]
+    for sink in hidden[:3]:
+        found.note(layer, sink.line, f"{sink.how} of something that only running the program would tell")
 
 
 def _follow(sink: Sink, sinks: list[Sink], layer: Layer, siblings: Siblings, found: Found) -> None:
@@ -99,21 +107,19 @@ def _follow(sink: Sink, sinks: list[Sink], layer: Layer, siblings: Siblings, fou
     if sink.how in ("run", "import"):
         _follow_file(sink, sinks, layer, siblings, found)
         return
+    if sink.how == "marshal":
+        found.note(layer, sink.line, "runs Python byte code (marshal), which has no source to read")
+        return
     changed = isinstance(value, Unknown) and isinstance(value.source, str | bytes)
     value = value.source if changed else value
     if not isinstance(value, str | bytes):
         return
     codecs, file = origin(value)
-    if sink.how == "marshal":
-        found.problems.append(f"{layer.name}:{sink.line}: runs Python byte code (marshal), which has no source to read")
-        return
     if file and not codecs:
         if sink.how != "write":
             _note(found, layer.name, file)
             if changed:
-                found.problems.append(
-                    f"{layer.name}:{sink.line}: {file} is changed before it runs, in a way that could not be followed"
-                )
+                found.note(layer, sink.line, f"{file} is changed before it runs, in a way that could not be followed")
         return
     written = sink.how == "write" and not codecs
     if written and not sink.target.endswith(".py"):
@@ -123,9 +129,7 @@ def _follow(sink: Sink, sinks: list[Sink], layer: Layer, siblings: Siblings, fou
     if (not codecs and len(text) < MIN_PROGRAM) or (sink.how == "write" and not looks_like_python(text)):
         return
     if changed:
-        found.problems.append(
-            f"{layer.name}:{sink.line}: the source is changed before it runs, in a way that could not be followed"
-        )
+        found.note(layer, sink.line, "the source is changed before it runs, in a way that could not be followed")
     _add(found, layer, data, codecs or ("literal",), file, runs=True)
 
 
@@ -137,10 +141,10 @@ def _follow_file(sink: Sink, sinks: list[Sink], layer: Layer, siblings: Siblings
     if target and target != script:
         _note(found, layer.name, target)
         return
-    path = posixpath.normpath(sink.value.path).lstrip("*/")
+    path = posixpath.normpath(sink.value.path).replace("*/", "")
     written = posixpath.basename(path) in {posixpath.basename(s.target) for s in sinks if s.how == "write"}
     if sink.how == "run" and path.endswith(".py") and target is None and not written:
-        found.problems.append(f"{layer.name}:{sink.line}: runs {path}, which is not among the files of the submission")
+        found.note(layer, sink.line, f"runs {path}, which is not among the files of the submission")
 
 
 def _note(found: Found, name: str, target: str) -> None:
@@ -183,8 +187,8 @@ def _search_literals(layer: Layer, literals: list[tuple[bytes, int]], budget: Bu
         and residual(layer, literals) < STUB_SIZE
         and len(literals[0][0]) > 4000
     ):
-        found.problems.append(
-            f"{layer.name}:{literals[0][1]}: holds {len(literals[0][0])} characters of data that no known chain decodes"
+        found.note(
+            layer, literals[0][1], f"holds {len(literals[0][0])} characters of data that no known chain decodes"
         )
 
 
@@ -217,6 +221,7 @@ class Reader:
         if submission.main_script:
             self._choose_main(submission.main_script)
         self._name_non_python()
+        program.problems = list(dict.fromkeys(program.problems))
         return program
 
     def _read_script(self, path: str) -> None:
@@ -245,11 +250,13 @@ class Reader:
         layers = {layer.name: layer for layer in program.layers}
         self._fetch_outside(layers)
         runs = {name: targets for f in self.found.values() for name, targets in f.runs.items()}
+        notes = {name: words for f in self.found.values() for name, words in f.notes.items()}
         layer = layers.get(path)
         seen: set[str] = set()
         while layer is not None and layer.name not in seen:
             seen.add(layer.name)
             program.main = layer
+            program.problems += notes.get(layer.name, [])
             own = residual(layer)
             inner = [layers[n] for n in runs.get(layer.name, []) if n in layers and n not in seen]
             inner = [child for child in inner if _replaces(layer, own, child)]

@@ -74,7 +74,7 @@ def _step(function, data: bytes, budget: Budget, codecs: tuple[str, ...]):  # ty
     except DecodeError:
         return None
     except UnpackLimit:
-        if codecs[-1] in ("lzma_raw", "deflate", "brotli"):
+        if codecs[-1] in ("lzma", "deflate", "brotli") and not data.startswith(b"\xfd7zXZ"):
             return None  # without a magic number it was only a guess
         raise
     # A guess that is right yields a text or another known format.
