@@ -98,7 +98,12 @@ def says(quantity: Quantity, evidence: Interval | float, tight: bool = False) ->
 
 def written(quantity: Quantity) -> Interval:
     """What a stated quantity leaves open; the printed unit is converted when value and text differ by a factor."""
-    return stated(quantity.value, quantity.text, _factor(quantity))
+    told = stated(quantity.value, quantity.text, _factor(quantity))
+    digits = f"{quantity.value:.0f}"
+    if f"~{quantity.text.strip()}" in quantity.source.excerpt or quantity.text.lstrip().startswith("~"):
+        # "~8,300" is a round number: its zeros say nothing.
+        told = told.widened(10.0 ** (len(digits) - len(digits.rstrip("0"))) if quantity.value >= 10 else told.width)
+    return told
 
 
 def _factor(quantity: Quantity) -> float:

@@ -121,6 +121,9 @@ def _known_value(parts: Parts, head: Headline, claim: Quantity, tight: bool) -> 
         if says(claim, item.bpb, tight):
             status, note = _float_or_fine(head, item)
             return status, note or _single(head, claim, key, item)
+    label = _mean_of_another(parts, claim, tight)
+    if label:
+        return AGREES, f"{bpb_text(claim.value)} is the mean of `{label}` over the logs"
     other = _elsewhere(parts, claim, tight)
     if other is None:
         return None
@@ -131,6 +134,19 @@ def _known_value(parts: Parts, head: Headline, claim: Quantity, tight: bool) -> 
         f"{bpb_text(claim.value)} BPB is `{other.label}` at {other.where}, measured before quantisation; "
         f"the artifact scores {artifact}"
     )
+
+
+def _mean_of_another(parts: Parts, claim: Quantity, tight: bool) -> str:
+    """Label of another evaluation of the quantised model whose mean over the seeds is the claim, "" for none."""
+    labels: dict[str, dict[str, Scored]] = {}
+    for run in parts.runs:
+        for item in evaluations(run):
+            if item.kind != FLOAT:
+                labels.setdefault(item.label, {})[seed_of(run) or run.path] = item
+    for label, items in labels.items():
+        if len(items) > 1 and says(claim, mean_interval(item.bpb for item in items.values()), tight):
+            return label
+    return ""
 
 
 def _single(head: Headline, claim: Quantity, key: str, item: Scored) -> str:

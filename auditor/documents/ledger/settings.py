@@ -221,13 +221,15 @@ def hardware_row(parts: Parts, head: Headline) -> Iterator[Claim]:
     if parts.main is not None and parts.main.hardware:
         told.append((parts.main.hardware, Source(parts.main.path, key="hardware", excerpt=parts.main.hardware)))
     if parts.readme is not None:
-        told += [(s.excerpt, s) for s in parts.readme.statements.get("hardware", [])[:1] if s.excerpt]
+        told += [(s.excerpt, s) for s in parts.readme.statements.get("hardware", []) if s.excerpt and gpu_of(s.excerpt)]
     runs = list({id(item.run): item.run for item in head.reported.values()}.values()) or parts.runs
     seen = [(run, gpu_of(_env(run, "gpu")), _count(run)) for run in runs]
     seen = [(run, gpu, count) for run, gpu, count in seen if gpu or count]
     if not told:
         return
-    problems = [text for words, source in told[:1] for text in _hardware_problems(words, source, seen)]
+    found = [_hardware_problems(words, source, seen) for words, source in told]
+    # A README also names machines of earlier or other runs: it contradicts the logs only when no statement fits them.
+    problems = [] if any(not item for item in found) else found[0]
     claimed = [Quantity(float(gpu_count(words) or 0), source, words[:120]) for words, source in told]
     evidence = [Quantity(float(count or 0), Source(run.path, run.first_line), gpu) for run, gpu, count in seen]
     yield row(

@@ -47,7 +47,7 @@ _PER_RUN_NAMES = frozenset({"step", "scale", "code", "artifact"})
 
 def _per_run(name: str) -> bool:
     """Whether a setting's name says that it is of one run, not of the configuration."""
-    return bool(_PER_RUN.search(name)) or name.lower() in _PER_RUN_NAMES
+    return len(name) < 3 or bool(_PER_RUN.search(name)) or name.lower() in _PER_RUN_NAMES
 
 
 def setup_rows(parts: Parts, head: Headline) -> Iterator[Claim]:

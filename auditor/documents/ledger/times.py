@@ -29,6 +29,8 @@ CALIBRATION = re.compile(r"hessian|gptq|calib|awq|ar[_ ]?self|self[_ -]?gen", re
 _PRECOMPUTATION = re.compile(r"hint|precomp|n-?gram|prefix|cache[_ ]?build", re.IGNORECASE)
 
 
+#: Limit of training and of evaluation, seconds; a README that states it says nothing about a run.
+LIMIT = 600.0
 _TIME_WORDS = re.compile(
     r"\b(train|eval)(?:ing|uation)?\s*(?:wall[- ]?clock|time|duration)"
     r"|\b(?:ttt|gptq|quanti[sz]|compress|compil|hessian|per)\w*",
@@ -50,7 +52,7 @@ def time_rows(parts: Parts, head: Headline) -> Iterator[Claim]:
         own = bool(seed) and (id(run) in reported or not reported)
         if clock is not None:
             clocks[run.path + seed] = clock[1]
-            yield _train_row(run, clock, told_train.get(seed, ()) if own else ())
+            yield _train_row(run, clock, _of_run(parts, run, told_train.get(seed, ())) if own else ())
             yield from _step_rows(run, clock)
             yield from _after_clock_rows(run, clock)
         item = next((scored for scored in head.reported.values() if scored.run is run), None)
@@ -59,8 +61,20 @@ def time_rows(parts: Parts, head: Headline) -> Iterator[Claim]:
             passes[run.path + seed] = timed[1]
             yield _eval_row(run, timed, told_eval.get(seed, ()) if own else ())
         yield from _all_passes_row(run)
-    yield from _submission_row("train seconds", told_train.get("", ()), clocks, "training clock of the logs")
-    yield from _submission_row("eval seconds", told_eval.get("", ()), passes, "evaluation passes of the logs")
+    whole = {seed: _settled(parts, told.get("", ()), found) for seed, told, found in
+             (("train", told_train, clocks), ("eval", told_eval, passes))}  # fmt: skip
+    yield from _submission_row("train seconds", whole["train"], clocks, "training clock of the logs")
+    yield from _submission_row("eval seconds", whole["eval"], passes, "evaluation passes of the logs")
+
+
+def _settled(parts: Parts, told: tuple[Quantity, ...], found: dict[str, Interval]) -> tuple[Quantity, ...]:
+    """Statements that are about this submission: a README also states limits (600 s) and times of other evaluations or
+    runs, so of its numbers those count that a log shows, and the rest only when no log shows any of them."""
+    readme = parts.readme.path if parts.readme else None
+    own = [claim for claim in told if claim.source.path != readme]
+    shown = [claim for claim in told if claim.source.path == readme and claim.value != LIMIT]
+    fitting = [claim for claim in shown if any(_same_seconds(claim, value) for value in found.values())]
+    return (*own, *(fitting or ([] if own else shown[:1])))
 
 
 Timed = tuple[Quantity, Interval]
@@ -118,6 +132,13 @@ def _clock(step: StepLine) -> Interval:
     if shown:
         return stated(value, shown.group(1), 60.0 if shown.group(2) == "m" else 1.0)
     return stated(value)
+
+
+def _of_run(parts: Parts, run: LogRun, told: tuple[Quantity, ...]) -> tuple[Quantity, ...]:
+    """Claims of a seed without those that are the clock of another run of the seed."""
+    others = [clock for other in parts.runs if other is not run and seed_of(other) == seed_of(run)
+              and (clock := train_clock(other)) is not None]  # fmt: skip
+    return tuple(claim for claim in told if not any(_same_seconds(claim, clock[1]) for clock in others))
 
 
 def _train_row(run: LogRun, clock: Timed, told: tuple[Quantity, ...]) -> Claim:
