@@ -358,7 +358,8 @@ def _readme_values(parts: Parts, head: Headline) -> Iterator[Claim]:
     known += [Interval.exact(value) for row in records() for value in (row.score, *row.seeds.values())]
     unknown = {}
     for value in parts.readme.values.get("val_bpb", []):
-        if 0.5 < value.value < 5 and not any(says(value, other) for other in known):
+        told = written(value)
+        if 0.5 < value.value < 5 and not any(told.overlaps(other) for other in known):
             unknown.setdefault(round(value.value, 5), value)
     if unknown:
         shown = listing((f"{bpb_text(v.value)} (line {v.source.line})" for v in unknown.values()), 6)

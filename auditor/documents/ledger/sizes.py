@@ -291,7 +291,7 @@ def _conventions(parts: Parts, runs: list[LogRun], model: SizeLine) -> Iterator[
             unit="bytes",
             note=_over(total),
         )
-        if total > CAP and not parts.program.packed and parts.program.main is not None:
+        if model.size < CAP < total and not parts.program.packed and parts.program.main is not None:
             packed = packed_size(parts.program.main.data or parts.program.main.text.encode())
             yield row(
                 "artifact bytes, script packed",
