@@ -96,12 +96,38 @@ class Read(Event):
 
 
 @dataclass(frozen=True)
+class Seen:
+    """What a score's own targets had already changed when they were scored (symbolic timelines).
+
+    Attributes:
+        place: the line that made the change. `state` names what was changed.
+        via, how: by which means; `how` in the words of the witness.
+        span: the tokens it consumed.
+        table: the state is a count table, not parameters.
+    """
+
+    place: Place
+    state: str
+    via: Via
+    how: str
+    span: Span
+    table: bool = False
+
+
+@dataclass(frozen=True)
 class Score(Event):
-    """A loss is computed for the tokens of `span`; `counted` when it reaches the reported number (None: unknown)."""
+    """A loss is computed for the tokens of `span`; `counted` when it reaches the reported number (None: unknown).
+
+    `seen` holds the changes that its own targets had made before, `tables` the lines where counts were read that take
+    part in it, `from_artifact` whether the scoring parameters were read back from the artifact (None: unknown).
+    """
 
     span: Span
     counted: bool | None = None
     scoring_pass: str = ""
+    seen: tuple[Seen, ...] = ()
+    tables: tuple[Place, ...] = ()
+    from_artifact: bool | None = None
 
 
 @dataclass(frozen=True)
@@ -135,11 +161,35 @@ class Load(Event):
 
 
 @dataclass(frozen=True)
+class Counted:
+    """Counts of tokens that take part in a reported number.
+
+    Attributes:
+        place: the line that reads the table.
+        split: tokens the table was filled with.
+        target_in_key: the key holds the token being scored.
+        own_tokens: the table already holds the tokens being scored when it is read.
+    """
+
+    place: Place
+    split: Split
+    target_in_key: bool
+    own_tokens: bool
+
+
+@dataclass(frozen=True)
 class Report(Event):
-    """A metric is reported; `value` only from an executed timeline."""
+    """A metric is reported; `value` only from an executed timeline.
+
+    `headline`: it is the claimed number. `counts`: tables whose counts are part of it. `choices`: lines where the
+    better of two losses was kept.
+    """
 
     metric: str
     value: float | None = None
+    headline: bool = False
+    counts: tuple[Counted, ...] = ()
+    choices: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -25,6 +25,7 @@ from auditor.static.values import (
     Facts,
     Value,
     constant,
+    disjoint,
     join,
     limited,
     picked,
@@ -323,7 +324,13 @@ class Expressions:
         place = self.here()
         for table in tables:
             splits = {f[1] for f in facts if f[0] in (TOKENS, LEARNT)}
-            out.add((COUNTS, table[1], reach, "val" if "val" in splits else next(iter(splits), ""), place))
+            split = "val" if "val" in splits else next(iter(splits), "")
+            own = any(
+                f[0] in (TOKENS, LEARNT) and f[1] == k[1] == "val" and not disjoint(f[2], k[2])
+                for f in facts
+                for k in key_tokens
+            )
+            out.add((COUNTS, table[1], reach, split, place, own))
         out |= {f for f in keys if f[0] in (TOKENS, LEARNT)}
         return frozenset(out)
 

@@ -17,6 +17,7 @@ from auditor.static.values import (
     LEARNT,
     NONE,
     PARAMS,
+    SCORED,
     TABLE,
     TOKENS,
     UNKNOWN,
@@ -197,6 +198,18 @@ class LibraryCalls:
                 continue
             if content:
                 self.add_gradients(root, content)
+
+    def function_minimum(self, args: Args, keywords: Keywords) -> Value | None:
+        """Keeping the better of two losses, element by element."""
+        if len(args) < 2:
+            return None
+        out = self.opaque(args)
+        if all(any(f[0] == SCORED for f in self.spread(a)) for a in args[:2]):
+            out.facts = out.facts | {(FLAG, "choice", self.here())}
+        out.solid = True
+        return out
+
+    function_fmin = function_minimum
 
     def function_grad(self, args: Args, keywords: Keywords) -> Value | None:
         """`torch.autograd.grad(loss, params)`."""
@@ -589,6 +602,8 @@ class LibraryCalls:
             self.files[path] = self.files.get(path, NONE) | frozenset(f for f in facts if f[0] != PARAMS) | {(FLAG, "artifact")}
         said = next((v for v in values if v.line is not None), None)
         where = said.line if said is not None and said.line else self.here()
+        if said is not None and said.text:
+            self.printed_literals.add(said.text.split("\0")[0].strip())
         if any(f[0] == "scored" for f in facts):
             record = ReportRecord("report", where, facts=facts, text=(said.text or "") if said is not None else "")
             self.reports.append(record)

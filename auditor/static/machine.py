@@ -63,7 +63,9 @@ class Machine(Expressions, Calls, BuiltinCalls, LibraryCalls):
         self.frame: Frame = Frame("", None)
         self.stack: list[Where] = []
         self.calling: list = []
-        self.dead: list[tuple[Where, str, list[ast.stmt]]] = []
+        self.dead: list[tuple[Where, str, list[ast.stmt], bool]] = []
+        self.forced: dict[Where, bool] = {}
+        self.printed_literals: set[str] = set()
         self.order = 0
         self.pending: list[dict[str, list[dict]]] = []
         self.table_count = 0
@@ -177,11 +179,12 @@ class Machine(Expressions, Calls, BuiltinCalls, LibraryCalls):
     def do_if(self, node: ast.If) -> str | None:
         test = self.eval(node.test)
         truth = self.truth(test)
+        truth = self.forced.get(self.here(), truth)
         if truth is not None:
             branch = BranchRecord(self.here(), _source(node.test), truth)
             body, dead = (node.body, node.orelse) if truth else (node.orelse, node.body)
             if dead:
-                self.dead.append((self.here(), branch.condition, dead))
+                self.dead.append((self.here(), branch.condition, dead, not truth))
             return self.within(branch.then if truth else branch.otherwise, branch, lambda: self.block(body))
         return self.both(node)
 

@@ -1,0 +1,181 @@
+"""Static analysis of one submission: from its sources and effective settings to a timeline and what decides rules.
+
+Nothing of the submission is executed. When the log holds lines that only a branch disabled by the known settings can
+print, the branch is taken after all and the program is walked again.
+"""
+
+from __future__ import annotations
+
+import ast
+import re
+from dataclasses import dataclass, field
+
+from auditor.static.effective import Effective
+from auditor.static.machine import Machine
+from auditor.static.program import Sources
+from auditor.static.records import ReportRecord, ScoreRecord
+from auditor.static.timeline_builder import build_timeline
+from auditor.timeline import Timeline
+from auditor.unpack import Program
+
+MAX_WALKS = 3
+# Literal text of a log line must have this many letters to identify it.
+MIN_LITERAL = 8
+
+
+@dataclass
+class StaticResult:
+    """What static analysis says about one submission.
+
+    Attributes:
+        timeline: the evaluation as a tree of events.
+        unknowns: (path, line, reason) of what could not be followed.
+        dead: (path, line, condition) of branches that the effective settings switch off although they hold updates,
+            scores or caches.
+        steps: syntax nodes visited.
+        forced: (path, line) of branches taken because the log shows their output.
+        headline: line that prints the claimed number, None when it could not be told.
+    """
+
+    timeline: Timeline
+    unknowns: list[tuple[str, int, str]] = field(default_factory=list)
+    dead: list[tuple[str, int, str]] = field(default_factory=list)
+    steps: int = 0
+    forced: list[tuple[str, int]] = field(default_factory=list)
+    headline: tuple[str, int] | None = None
+    machine: Machine | None = None
+
+
+def static_timeline(program: Program, settings: Effective | None = None) -> StaticResult:
+    """Timeline of the program's main script under `settings` (None: its own defaults).
+
+    Never raises for what a submission contains; what it could not follow stands in `unknowns` and in the timeline.
+    """
+    settings = settings or Effective()
+    sources = Sources(program)
+    forced: dict[tuple[str, int], bool] = {}
+    machine = _walk(sources, settings, forced)
+    for _ in range(MAX_WALKS - 1):
+        fresh = _proved_by_output(machine, settings.lines, forced)
+        if not fresh:
+            break
+        forced.update(fresh)
+        machine = _walk(sources, settings, forced)
+    headline = _headline(machine, settings.headline_text)
+    _count(machine, headline)
+    return StaticResult(
+        timeline=build_timeline(machine, headline),
+        unknowns=[(*place, reason) for place, reason in machine.unknowns],
+        dead=_sleeping(machine),
+        steps=machine.steps,
+        forced=sorted(forced),
+        headline=headline[0].where if headline else None,
+        machine=machine,
+    )
+
+
+def _walk(sources: Sources, settings: Effective, forced: dict[tuple[str, int], bool]) -> Machine:
+    machine = Machine(sources, dict(settings.environment), settings.logged)
+    machine.forced = forced
+    if sources.main:
+        machine.run(sources.main)
+    return machine
+
+
+# -- output decides branches -------------------------------------------------------------------------------------------
+
+
+def _proved_by_output(
+    machine: Machine, lines: list[str], forced: dict[tuple[str, int], bool]
+) -> dict[tuple[str, int], bool]:
+    """Disabled branches whose output stands in the log."""
+    if not lines:
+        return {}
+    text = "\n".join(lines)
+    live = {p for p in machine.printed_literals if p in text}
+    out: dict[tuple[str, int], bool] = {}
+    for place, _, body, side in machine.dead:
+        if place in forced or place in out:
+            continue
+        literals = {p for statement in body for p in printed_literals(statement)}
+        if any(p in text and p not in live for p in literals):
+            out[place] = side
+    return out
+
+
+def printed_literals(node: ast.AST) -> list[str]:
+    """Leading literal text of every f-string or string that is an argument of a call, long enough to identify it."""
+    found = []
+    for call in ast.walk(node):
+        if not isinstance(call, ast.Call):
+            continue
+        for argument in call.args[:1]:
+            literal = leading_literal(argument)
+            if len(re.sub(r"[^A-Za-z]", "", literal)) >= MIN_LITERAL:
+                found.append(literal)
+    return found
+
+
+def leading_literal(node: ast.expr) -> str:
+    """Text a string expression begins with."""
+    if isinstance(node, ast.Constant) and isinstance(node.value, str):
+        return node.value.strip()
+    if isinstance(node, ast.JoinedStr) and node.values and isinstance(node.values[0], ast.Constant):
+        return str(node.values[0].value).strip()
+    return ""
+
+
+def _sleeping(machine: Machine) -> list[tuple[str, int, str]]:
+    """Disabled branches that would score, update or count if they were switched on."""
+    wanted = frozenset({"backward", "scatter_add_", "cross_entropy", "bincount"})
+    out = []
+    for place, condition, body, _ in machine.dead:
+        if any(machine.sources.reaches(statement, wanted, 80) for statement in body):
+            out.append((*place, condition))
+    return out
+
+
+# -- which number is the claim -----------------------------------------------------------------------------------------
+
+
+def _headline(machine: Machine, text: str) -> list[ReportRecord]:
+    """Reports that print the claimed number: those whose literal text is in the claimed line, else the last."""
+    reports = [r for r in machine.reports if r.text]
+    if text:
+        best: list[ReportRecord] = []
+        score = 0
+        for report in reports:
+            matched = _template_match(report.text, text)
+            if matched > score:
+                best, score = [report], matched
+            elif matched == score and matched:
+                best.append(report)
+        if best:
+            return best
+    candidates = [r for r in reports if "bpb" in r.text.lower() or "bits" in r.text.lower()] or reports
+    if not candidates:
+        return []
+    last = max(candidates, key=lambda r: r.order)
+    return [r for r in candidates if r.where == last.where]
+
+
+def _template_match(template: str, line: str) -> int:
+    """Letters of the template's literal text when it matches the line, 0 when it does not."""
+    parts = [p for p in template.split("\0")]
+    literal = sum(len(re.sub(r"[^A-Za-z_]", "", p)) for p in parts)
+    if literal < 4:
+        return 0
+    pattern = ".*?".join(re.escape(p.strip("\n")) for p in parts)
+    return literal if re.search(pattern, line) else 0
+
+
+def _count(machine: Machine, headline: list[ReportRecord]) -> None:
+    """Mark the scores that reach the claimed number."""
+    numbers = {f[1] for report in headline for f in report.facts if f[0] == "scored"}
+    for score in machine.scores:
+        score.counted = score.number in numbers
+
+
+def counted_scores(machine: Machine) -> list[ScoreRecord]:
+    """Scores that reach the claimed number."""
+    return [score for score in machine.scores if score.counted]

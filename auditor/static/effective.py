@@ -1,0 +1,68 @@
+"""Effective settings: what was in force in the run behind the claim.
+
+Defaults of the program are overridden by the documented run command (variables of the README's commands), and that by
+what the log of the claimed run says (settings dump or header lines). Log text itself is kept: a line that only a
+disabled branch can print proves that the branch ran.
+"""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+from typing import Any
+
+# Values every full-scale run has unless something says otherwise.
+_STANDARD = {"WORLD_SIZE": "8"}
+_MAX_LINES = 4000
+
+
+@dataclass
+class Effective:
+    """Settings in force, by where they were read.
+
+    Attributes:
+        environment: variables of the run command.
+        logged: settings the log of the claimed run states, lower-case name -> text.
+        lines: text of that log, for branches that only their output can decide; embedded source left out.
+        headline_text: the log line the claim rests on, "" when there is none.
+    """
+
+    environment: dict[str, str] = field(default_factory=dict)
+    logged: dict[str, str] = field(default_factory=dict)
+    lines: list[str] = field(default_factory=list)
+    headline_text: str = ""
+
+
+def effective_settings(readme: Any, logs: list[Any], headline: Any = None) -> Effective:
+    """Settings from the documents (`auditor.documents.model` types); every argument may be empty."""
+    found = Effective(environment=dict(_STANDARD))
+    if readme is not None:
+        for name, value in readme.environment.items():
+            found.environment[name] = str(getattr(value, "text", value) or getattr(value, "value", value))
+    run, text = _claimed_run(logs, headline)
+    found.headline_text = text
+    if run is not None:
+        found.logged = {name.lower(): value for name, value in run.settings.items()}
+        found.lines = _lines(logs, run)
+    return found
+
+
+def _claimed_run(logs: list[Any], headline: Any) -> tuple[Any, str]:
+    """The run the claim rests on, and its line."""
+    if headline is not None and headline.reported:
+        scored = next(iter(headline.reported.values()))
+        return scored.run, scored.result.text
+    runs = [run for log in logs for run in log.runs]
+    best = next((run for run in runs if run.results), runs[0] if runs else None)
+    return best, (best.results[-1].text if best is not None and best.results else "")
+
+
+def _lines(logs: list[Any], run: Any) -> list[str]:
+    for log in logs:
+        if log.path == run.path:
+            skip = range(*run.source_lines) if run.source_lines else range(0)
+            last = min(run.last_line, len(log.lines))
+            chosen = [n for n in range(run.first_line, last + 1) if n not in skip]
+            if len(chosen) > _MAX_LINES:
+                chosen = chosen[: _MAX_LINES // 2] + chosen[-_MAX_LINES // 2 :]
+            return [log.lines[n - 1] for n in chosen]
+    return []

@@ -1,0 +1,189 @@
+"""From the records of the abstract machine to the shared timeline."""
+
+from __future__ import annotations
+
+from auditor.static.machine import Machine
+from auditor.static.records import (
+    BranchRecord,
+    CallRecord,
+    LoopRecord,
+    Record,
+    ReportRecord,
+    ScoreRecord,
+    UpdateRecord,
+    Where,
+)
+from auditor.static.values import COUNTS, FLAG, LEARNT, SCORED, Iterations
+from auditor.timeline import (
+    Branch,
+    Call,
+    Counted,
+    Event,
+    Extent,
+    External,
+    Load,
+    Loop,
+    Node,
+    Phase,
+    PhaseMark,
+    Place,
+    Read,
+    Report,
+    Score,
+    Seen,
+    Sequence,
+    Serialize,
+    Span,
+    Split,
+    Timeline,
+    Unknown,
+    Update,
+    Via,
+)
+
+_SPLITS = {"val": Split.VAL, "train": Split.TRAIN, "unknown": Split.UNKNOWN, "generated": Split.GENERATED}
+_VIA = {
+    "optimizer": Via.OPTIMIZER,
+    "write": Via.WRITE,
+    "gradient write": Via.WRITE,
+    "calibration": Via.WRITE,
+    "table": Via.TABLE,
+}
+
+
+def build_timeline(machine: Machine, headline: list[ReportRecord]) -> Timeline:
+    """The tree of events; `headline` are the reports of the claimed number."""
+    builder = _Builder(machine, headline)
+    return Timeline("static analysis", Sequence(tuple(builder.nodes(machine.records))))
+
+
+class _Builder:
+    def __init__(self, machine: Machine, headline: list[ReportRecord]) -> None:
+        self.machine = machine
+        self.headline = {id(report) for report in headline}
+        self.phase = Phase.SETUP
+        self.training_loop: int | None = None
+
+    def nodes(self, records: list) -> list[Node]:
+        out: list[Node] = []
+        for record in records:
+            node = self.node(record)
+            if node is not None:
+                out.append(node)
+        return out
+
+    def node(self, record: object) -> Node | None:
+        if isinstance(record, LoopRecord):
+            return self.loop(record)
+        if isinstance(record, BranchRecord):
+            then, otherwise = self.nodes(record.then), self.nodes(record.otherwise)
+            if not then and not otherwise:
+                return None
+            if record.taken is not None:
+                return Sequence(tuple(then if record.taken else otherwise))
+            return Branch(_place(record.where), record.condition, None, Sequence(tuple(then)), Sequence(tuple(otherwise)))
+        if isinstance(record, CallRecord):
+            body = self.nodes(record.body)
+            return Call(_place(record.where), record.function, Sequence(tuple(body))) if body else None
+        if isinstance(record, Record):
+            return self.event(record)
+        return None
+
+    def loop(self, record: LoopRecord) -> Node | None:
+        """The later iteration stands for the loop; the first only when it alone holds events."""
+        passes = [self.nodes(events) for events in record.passes]
+        body = next((p for p in reversed(passes) if p), None)
+        if body is None:
+            return None
+        return Loop(f"L{record.number}", _place(record.where), record.over, Sequence(tuple(body)))
+
+    def event(self, record: Record) -> Event | None:
+        place = _place(record.where)
+        if isinstance(record, ScoreRecord):
+            return self.score(record, place)
+        if isinstance(record, UpdateRecord):
+            if record.split == "train" and self.phase is Phase.SETUP:
+                self.phase = Phase.TRAINING
+            return Update(
+                place, self.span(record.split, record.at, record), self.state(record.owner),
+                _VIA.get(record.how, Via.OPTIMIZER), phase=self.phase,
+            )  # fmt: skip
+        if isinstance(record, ReportRecord):
+            return self.report(record, place)
+        return self.plain(record, place)
+
+    def plain(self, record: Record, place: Place) -> Event | None:
+        kind = record.kind
+        if kind == "read":
+            return Read(place, Span(_SPLITS.get(record.split, Split.OTHER), Extent.ALL), phase=self.phase)
+        if kind == "serialize":
+            if self.phase is Phase.TRAINING:
+                self.phase = Phase.AFTER_TRAINING
+            return Serialize(place, phase=self.phase)
+        if kind == "load":
+            if record.detail and self.phase is not Phase.SETUP:
+                self.phase = Phase.EVALUATION
+            return Load(place, record.detail, phase=self.phase)
+        if kind == "external":
+            what, _, detail = record.detail.partition(" ")
+            return External(place, what, detail, phase=self.phase)
+        if kind == "unknown":
+            return Unknown(place, record.detail, phase=self.phase)
+        return None
+
+    def score(self, record: ScoreRecord, place: Place) -> Score:
+        seen = []
+        for fact in sorted((f for f in record.influences if f[0] == LEARNT), key=repr):
+            _, split, at, _, owner, how, where = fact
+            if owner > 0 and self.free(owner):
+                how = "free tensor"
+            seen.append(
+                Seen(_place(where), self.state(owner), _VIA.get(how, Via.OPTIMIZER), how,
+                     self.span(split, at, record), owner < 0)
+            )  # fmt: skip
+        tables = tuple(_place(f[4]) for f in record.facts if f[0] == COUNTS)
+        unique = tuple({(s.place, s.state): s for s in seen}.values())
+        return Score(
+            place, self.span(record.split, record.at, record), record.counted, seen=unique, tables=tables,
+            from_artifact=record.artifact, phase=self.phase,
+        )  # fmt: skip
+
+    def report(self, record: ReportRecord, place: Place) -> Report:
+        label = " ".join(record.text.replace("\0", "{}").split())[:100]
+        numbers = {f[1] for f in record.facts if f[0] == SCORED}
+        reach = min((s.offset for s in self.machine.scores if s.number in numbers and s.split == "val"), default=1)
+        counts = {
+            (f[4], f[3], f[2] >= reach, f[5]): Counted(_place(f[4]), _SPLITS.get(f[3], Split.OTHER), f[2] >= reach, f[5])
+            for f in record.facts
+            if f[0] == COUNTS
+        }
+        choices = tuple(_place(f[2]) for f in record.facts if f[0] == FLAG and f[1] == "choice")
+        return Report(
+            place, label, phase=self.phase, headline=id(record) in self.headline,
+            counts=tuple(counts[key] for key in sorted(counts)), choices=choices,
+        )  # fmt: skip
+
+    def state(self, owner: int) -> str:
+        if owner < 0:
+            return f"count table {-owner}"
+        instance = self.machine.instances.get(owner)
+        return f"{instance.what} (made at line {instance.place[1]})" if instance else "parameters"
+
+    def free(self, owner: int) -> bool:
+        """A parameter that belongs to no module: optimised on its own."""
+        instance = self.machine.instances.get(owner)
+        return instance is not None and instance.what == "parameter" and instance.owner is None
+
+    def span(self, split: str, at: Iterations, record: Record) -> Span:
+        inside = {number for number, _ in record.loops}
+        common = [number for number, _ in at if number in inside]
+        extent = Extent.ITEM if common else (Extent.PART if at else Extent.ALL)
+        loop = f"L{min(common)}" if common else ""
+        return Span(_SPLITS.get(split, Split.OTHER), extent, loop)
+
+
+def _place(where: Where) -> Place:
+    return Place(where[0], where[1])
+
+
+__all__ = ["PhaseMark", "build_timeline"]
