@@ -2,7 +2,9 @@
 
 from __future__ import annotations
 
+import ast
 import difflib
+import re
 from collections.abc import Iterable, Iterator
 
 from rich import box
@@ -82,10 +84,10 @@ def _examples(rule: Rule, width: int) -> Iterator[Table]:
 def _shown(example: Example) -> Group:
     """Title, expected status, and what the example changes in the clean package."""
     parts: list[RenderableType] = [Text(f"{example.title} ({example.expect.value})", style="italic")]
-    for path, lines in changes(example):
-        lexer = "diff"
+    for path, lexer, lines in changes(example):
         parts.append(Text(path, style="dim"))
-        parts.append(Syntax("\n".join(lines), lexer, word_wrap=True, background_color="default"))
+        if lines:
+            parts.append(Syntax("\n".join(lines), lexer, word_wrap=True, background_color="default"))
     if len(parts) == 1 and not example.pull_request:
         parts.append(Text("the clean example package, unchanged", style="dim"))
     parts.extend(Text(f"pull request: {change}", style="dim") for change in example.pull_request)
@@ -94,35 +96,79 @@ def _shown(example: Example) -> Group:
     return Group(*parts)
 
 
-def changes(example: Example) -> list[tuple[str, list[str]]]:
-    """What an example changes in the clean package: (path, changed lines), the program first, logs once.
+def changes(example: Example) -> list[tuple[str, str, list[str]]]:
+    """What an example changes in the clean package: (path, language of the lines, lines), the program first.
 
-    Lines begin with `+` or `-`. Logs of further seeds that change in the same way are left out.
+    Of a program the changed functions are shown; of other files the lines that differ, with `+` or `-`; one log
+    stands for all. Lines that follow from a changed program (its size in logs and tables) are left out.
     """
     clean = {path.removeprefix(f"{FOLDER}/"): text for path, text in package().items()}
-    found: list[tuple[str, list[str]]] = []
-    logs = 0
+    program_differs = any(
+        path.endswith(".py") and content is not None and content != clean.get(path)
+        for path, content in example.files.items()
+    )
+    found: list[tuple[str, str, list[str]]] = []
     for path in sorted(example.files, key=lambda name: (not name.endswith(".py"), name)):
         content = example.files[path]
         if content is None:
-            if path in clean:
-                found.append((f"{path} (removed)", []))
+            found += [(f"{path} (removed)", "text", [])] if path in clean else []
             continue
         text = content if isinstance(content, str) else content.decode("utf-8", "replace")
-        lines = _difference(clean.get(path, ""), text)
-        is_log = path.endswith(".log")
-        if lines and not (is_log and logs):
-            found.append((path, lines))
-            logs += is_log
-    program_changed = any(path.endswith(".py") for path, _ in found)
-    return [item for item in found if not program_changed or item[0].endswith((".py", "(removed)")) or "log" in item[0]]
+        if path.endswith(".py"):
+            lines = _changed_parts(clean.get(path, ""), text)
+            found += [(path, "python", lines)] if lines else []
+        elif lines := _difference(clean.get(path, ""), text, program_differs):
+            log_shown = any(name.endswith(".log") for name, _, _ in found)
+            found += [(path, "diff", lines)] if not (path.endswith(".log") and log_shown) else []
+    return found
 
 
-def _difference(old: str, new: str) -> list[str]:
+def _changed_parts(old: str, new: str) -> list[str]:
+    """Top-level statements of `new` that `old` has not; a long one that changed little as the lines that differ."""
+    before, after = _statements(old), _statements(new)
+    if after is None:
+        return _cut(new.splitlines())
+    known = set((before or {}).values())
+    lines: list[str] = []
+    for name, text in after.items():
+        if text in known:
+            continue
+        differing = _difference((before or {}).get(name, ""), text, False)
+        whole = text.splitlines()
+        if len(whole) > 15 and len(differing) < len(whole) / 3:
+            lines += [f"{whole[0]}  # ...", *(line[1:] for line in differing if line.startswith("+")), ""]
+        else:
+            lines += [*whole, ""]
+    return _cut(lines[:-1])
+
+
+def _statements(source: str) -> dict[str, str] | None:
+    """Name (or text) of every top-level statement -> its source; None when it does not parse."""
+    try:
+        tree = ast.parse(source)
+    except SyntaxError:
+        return None
+    texts = ((node, ast.get_source_segment(source, node) or "") for node in tree.body)
+    return {getattr(node, "name", text): text for node, text in texts}
+
+
+def _difference(old: str, new: str, program_differs: bool) -> list[str]:
+    """Lines of a unified diff without context; with `program_differs` those without what depends on its size."""
     lines = [
         line
         for line in difflib.unified_diff(old.splitlines(), new.splitlines(), lineterm="", n=0)
-        if not line.startswith(("---", "+++", "@@"))
+        if not line.startswith(("---", "+++", "@@")) and not (program_differs and _FOLLOWS.search(line))
     ]
+    return _cut(lines)
+
+
+_FOLLOWS = re.compile(
+    r"^[+-](?:Code size|Total submission size|\| \d+ \|)|\"(?:artifact_bytes|bytes_total|bytes_code)\""
+)
+    r"^[+-](?:Code size|Total submission size|\| \d+ \|)|\"(?:artifact_bytes|bytes_total|bytes_code)\""
+)
+
+
+def _cut(lines: list[str]) -> list[str]:
     hidden = len(lines) - _MAX_LINES
-    return lines if hidden <= 0 else [*lines[:_MAX_LINES], f"... {hidden} more changed lines"]
+    return lines if hidden <= 0 else [*lines[:_MAX_LINES], f"... {hidden} more lines"]

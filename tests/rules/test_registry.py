@@ -49,8 +49,11 @@ def test_every_rule_can_be_explained(width: int) -> None:
 
 def test_explanation_shows_what_an_example_changes() -> None:
     cap = rule("PG-S-cap")
-    shown = dict(changes(cap.illegal[0]))
-    assert any("16265723" in line for lines in shown.values() for line in lines)
+    assert any("16265723" in line for _, _, lines in changes(cap.illegal[0]) for line in lines)
+    ((path, language, lines),) = changes(rule("PG-C3-score-first").illegal[0])
+    assert (path, language) == ("train_gpt.py", "python")
+    assert "def adapt(model, val_tokens, device):" in lines
+    assert any("adapt(scored, val_tokens, device)" in line for line in lines)
 
 
 def test_example_programs_are_python() -> None:
