@@ -30,7 +30,8 @@ PULL_REFS = ("refs/pull/{n}/head", "refs/remotes/upstream/pull/{n}/head", "refs/
 _OPTIONS = (
     "--no-pager", "--no-optional-locks", "--literal-pathspecs",
     "-c", "core.hooksPath=/dev/null", "-c", "core.fsmonitor=false", "-c", "protocol.ext.allow=never",
-    "-c", "safe.directory=*", "-c", "core.quotePath=false", "-c", "diff.external=", "-c", "core.attributesFile=/dev/null",
+    "-c", "safe.directory=*", "-c", "core.quotePath=false", "-c", "diff.external=",
+    "-c", "core.attributesFile=/dev/null",
 )  # fmt: skip
 
 

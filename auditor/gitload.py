@@ -88,8 +88,8 @@ def _base(git: Repository, head: str) -> tuple[str | None, tuple[str, ...]]:
     base = git.merge_base(head, main)
     if base is None:
         return None, (
-            f"commit {head[:12]} has no common history with the main branch in {git.path} (a shallow or partial clone?): "
-            "every record folder that the main branch lacks is taken as changed",
+            f"commit {head[:12]} has no common history with the main branch in {git.path} "
+            "(a shallow or partial clone?): every record folder that the main branch lacks is taken as changed",
         )
     if base == head:
         merge = git.merge_of(head, main)
@@ -135,7 +135,7 @@ def _outside(
     problems: list[str],
     found: Sorted,
 ) -> list[Submission]:
-    """The submission of a pull request without a record folder: its scripts' common folder, else just what it changed."""
+    """The submission of a pull request without a record folder: its scripts' common folder, else what it changed."""
     touched = {path for status, path in changes if status != "D"}
     if not changes:
         return []

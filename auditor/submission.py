@@ -239,7 +239,8 @@ def _likely_folder(files: Mapping[str, bytes]) -> str:
     if folders:
         return max(folders, key=lambda f: (folders[f], f))
     parents = [PurePosixPath(p).parts[:-1] for p in files]
-    return "/".join(os.path.commonprefix(parents)) if parents else ""
+    # component by component: these are tuples, not strings
+    return "/".join(os.path.commonprefix(parents)) if parents else ""  # noqa: RUF071
 
 
 def _from_folder(cls: type[Submission], path: Path, label: str) -> Submission:

@@ -56,11 +56,17 @@ class Program:
 
 # A file that only starts or unpacks another has no more source than this of its own (characters, literals not counted).
 STUB_SIZE = 8_000
+LONG_LINE = 400
 MAX_LAYERS = 64
+# Companion files are checked and looked into up to this many bytes in all; beyond are data or whole libraries.
+MAX_COMPANIONS = 3 * 2**20
 MAX_SOURCE = 8 * 2**20
 _SUSPECT = re.compile(
     r"\bexec\b|\bcompile\s*\(|\brunpy\b|\bexec_module\b|\bSourceFileLoader\b|decompress|b(?:64|85|16|32)decode|"
     r"a85decode|fromhex|unhexlify|\bimport_module\b|__import__|\bmarshal\b|\bsubprocess\b|\bos\.(?:system|exec)|codecs\.decode"
+)
+_EXECUTES = re.compile(
+    r"\bexec\s*\(|\brunpy\b|\bexec_module\b|\bSourceFileLoader\b|\bmarshal\b|\bcompile\s*\([^()]*,\s*['\"]exec"
 )
 
 
@@ -98,8 +104,12 @@ def parses(layer: Layer) -> bool:
 
 
 def suspicious(text: str) -> bool:
-    """Cheap test without parsing: a source that could unpack or start another one."""
-    return bool(_SUSPECT.search(text))
+    """Cheap test without parsing: a source that could unpack or start another one.
+
+    A file with much source of its own is no stub; in one only what executes text can hide another program.
+    """
+    short = sum(len(line) for line in text.split("\n") if len(line) <= LONG_LINE)
+    return bool((_SUSPECT if short < 2 * STUB_SIZE else _EXECUTES).search(text))
 
 
 @dataclass(frozen=True)

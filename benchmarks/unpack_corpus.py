@@ -88,18 +88,16 @@ def _report(rows: list[dict]) -> None:
     for form, count in Counter(row["form"] for row in packed).most_common():
         print(f"  {count:4} {form:24} {' '.join(str(r['pr']) for r in packed if r['form'] == form)}")
     print(f"look packed but did not decode: {[row['pr'] for row in missed]}")
-    print(
-        f"run another file of the submission: {[(r['pr'], r['runs'].rsplit('/', 1)[-1]) for r in rows if r['runs'] and not r['packed']]}"
-    )
+    others = [(row["pr"], row["runs"].rsplit("/", 1)[-1]) for row in rows if row["runs"] and not row["packed"]]
+    print(f"run another file: {others}")
     print("not Python in any version:")
     for row in rows:
         for problem in row["not_python"]:
             print(f"  {row['pr']}: {problem}")
     for name in ("list_seconds", "seconds"):
         times = sorted(row[name] for row in rows) or [0.0]
-        print(
-            f"{name}: median {statistics.median(times):.3f}, 99 % {times[int(0.99 * (len(times) - 1))]:.3f}, most {times[-1]:.3f}"
-        )
+        high = times[int(0.99 * (len(times) - 1))]
+        print(f"{name}: median {statistics.median(times):.3f}, 99 % {high:.3f}, most {times[-1]:.3f}")
 
 
 if __name__ == "__main__":

@@ -24,7 +24,8 @@ def make(files: dict[str, str | bytes], folder: str = FOLDER, **known: object) -
 
 def test_roles_of_a_complete_folder():
     names = ["train_gpt.py", "ngram.py", "README.md", "submission.json", "requirements.txt", "train_seed42.log",
-             "train_v0.txt", "logs/seed7.txt", "logs/run", "final_model.int8.ptz", "tokenizer.model", "notes.md"]  # fmt: skip
+             "train_v0.txt", "logs/seed7.txt", "logs/run", "final_model.int8.ptz", "tokenizer.model",
+             "notes.md"]  # fmt: skip
     s = make(dict.fromkeys(names, "x"))
     short = [[p.removeprefix(FOLDER + "/") for p in paths] for paths in (s.logs, s.artifacts, s.modules, s.metadata)]
     assert sorted(short[0]) == ["logs/run", "logs/seed7.txt", "train_seed42.log", "train_v0.txt"]

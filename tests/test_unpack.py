@@ -75,7 +75,7 @@ ENCODINGS = {
     "a85": (base64.a85encode, "Q.a85decode({})", "import base64 as Q"),
     "hex": (lambda d: d.hex().encode(), "bytes.fromhex({})", ""),
     "unhexlify": (lambda d: d.hex().encode(), "h.unhexlify({})", "import binascii as h"),
-    "codecs": (base64.encodebytes, "codecs.decode({}.encode(), 'base64')", "import codecs"),
+    "codecs": (base64.encodebytes, "codecs.decode(({}).encode(), 'base64')", "import codecs"),
     "none": (lambda d: d, "{}", ""),
 }
 LITERALS = {
@@ -177,7 +177,8 @@ def test_payload_in_a_sibling_file():
         "import lzma\nexec(lzma.decompress(open('payload.bin', 'rb').read()))\n",
         "import lzma, pathlib\nH = pathlib.Path(__file__).resolve().parent\n"
         "exec(lzma.decompress((H / 'payload.bin').read_bytes()))\n",
-        "import lzma, os\nwith open(os.path.join(os.path.dirname(os.path.abspath(__file__)), 'payload.bin'), 'rb') as f:\n"
+        "import lzma, os\nwith open(os.path.join(os.path.dirname(os.path.abspath(__file__)), 'payload.bin'), 'rb') "
+        "as f:\n"
         "    exec(lzma.decompress(f.read()))\n",
         "import lzma\nwith lzma.open('payload.bin') as f:\n    exec(f.read())\n",
         "import lzma, os\nexec(lzma.decompress(open(f'{os.path.dirname(__file__)}/payload.bin', 'rb').read()))\n",
@@ -197,12 +198,14 @@ def program(files: dict[str, str | bytes]):
     [
         "exec(open('real.py').read())\n",
         "exec(open(__file__.replace('train_gpt.py', 'real.py')).read())\n",
-        "import runpy, pathlib\nrunpy.run_path(str(pathlib.Path(__file__).with_name('real.py')), run_name='__main__')\n",
+        "import runpy, pathlib\nrunpy.run_path(str(pathlib.Path(__file__).with_name('real.py')), "
+        "run_name='__main__')\n",
         "from real import main\nmain()\n",
         "import importlib\nimportlib.import_module('real').main()\n",
         "import subprocess, sys\nsubprocess.run([sys.executable, 'real.py'], check=True)\n",
         "import os\nos.system('python3 real.py --seed 1')\n",
-        "import os, sys\nos.execv(sys.executable, [sys.executable, os.path.join(os.path.dirname(__file__), 'real.py')])\n",
+        "import os, sys\nos.execv(sys.executable, [sys.executable, "
+        "os.path.join(os.path.dirname(__file__), 'real.py')])\n",
     ],
 )
 def test_launcher_of_another_file_of_the_folder(stub):
@@ -251,7 +254,9 @@ def test_payload_in_a_module_is_decoded_too():
 
 def test_data_in_a_script_is_not_taken_for_a_program():
     table = base64.b64encode(zlib.compress(b"the quick brown fox\n" * 99)).decode()
-    found = program({"train_gpt.py": f"import base64, zlib\nD = zlib.decompress(base64.b64decode({table!r}))\n{SOURCE}"})
+    found = program(
+        {"train_gpt.py": f"import base64, zlib\nD = zlib.decompress(base64.b64decode({table!r}))\n{SOURCE}"}
+    )
     assert len(found.layers) == 1 and not found.packed and found.problems == []
 
 
@@ -283,7 +288,9 @@ def test_nothing_is_executed(tmp_path):
     marker = tmp_path / "ran"
     attack = f"open({str(marker)!r}, 'w').write('x')\n"
     text = base64.b64encode(zlib.compress((attack * 9).encode())).decode()
-    layers, _ = unpack_bytes(f"import zlib, base64\nexec(zlib.decompress(base64.b64decode({text!r})))\n{attack}".encode())
+    layers, _ = unpack_bytes(
+        f"import zlib, base64\nexec(zlib.decompress(base64.b64decode({text!r})))\n{attack}".encode()
+    )
     assert len(layers) == 2 and not marker.exists()
 
 
@@ -329,11 +336,14 @@ def test_scripts_made_to_exhaust_the_evaluator(stub):
     assert layers[0].text == stub
 
 
-@pytest.mark.parametrize("shape", ["-" * 60_000 + "1", "(" * 5000 + ")" * 5000, "x" + ".a" * 60_000, "1" + "+1" * 60_000])
+@pytest.mark.parametrize(
+    "shape", ["-" * 60_000 + "1", "(" * 5000 + ")" * 5000, "x" + ".a" * 60_000, "1" + "+1" * 60_000]
+)
 def test_deeply_nested_source_is_named_not_fatal(shape):
     stub = f"import base64\nexec({shape})\n"
     done = subprocess.run(
-        [sys.executable, "-c", "import sys; from auditor.unpack import read_program; from auditor.submission import Submission;"
+        [sys.executable, "-c", "import sys; from auditor.unpack import read_program; from auditor.submission "
+         "import Submission;"
          "p = read_program(Submission.from_files({'train_gpt.py': sys.stdin.buffer.read()})); print(p.problems)"],
         input=stub.encode(), capture_output=True,
     )  # fmt: skip
@@ -375,7 +385,9 @@ def test_empty_and_absent_scripts():
 
 
 def test_outline_names_functions_and_methods_with_their_lines():
-    text = "class A:\n    def f(self):\n        return 1\n\n\n@cache\ndef g():\n    def h():\n        pass\n    return h\n"
+    text = (
+        "class A:\n    def f(self):\n        return 1\n\n\n@cache\ndef g():\n    def h():\n        pass\n    return h\n"
+    )
     layers, _ = unpack_bytes(text.encode())
     assert [(e.kind, e.name, e.line, e.end) for e in outline(layers[0])] == [
         ("class", "A", 1, 3),
@@ -398,7 +410,9 @@ def test_command_prints_and_writes(tmp_path, capsys):
 
 
 @pytest.mark.corpus
-@pytest.mark.parametrize(("number", "codecs"), [(1493, ("b85", "lzma")), (463, ("b64", "lzma")), (2050, ("b85", "brotli"))])
+@pytest.mark.parametrize(
+    ("number", "codecs"), [(1493, ("b85", "lzma")), (463, ("b64", "lzma")), (2050, ("b85", "brotli"))]
+)
 def test_corpus_forms(repo, number, codecs):
     found = read_program(Submission.from_git(repo, number)[0])
     assert found.packed and found.main.codecs == codecs and parses(found.main)

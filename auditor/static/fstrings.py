@@ -168,7 +168,7 @@ def _field(text: str, position: int, prefix: str, quote: str, depth: int) -> tup
     """(field for `.format`, values, position behind the closing brace, modern) of one replacement field."""
     end = _expression_end(text, position, depth)
     source = text[position:end]
-    modern = quote in source or quote[0] in source and len(quote) == 1 or "\\" in source or "#" in source
+    modern = quote in source or (quote[0] in source and len(quote) == 1) or "\\" in source or "#" in source
     modern = modern or (len(quote) == 1 and "\n" in source)
     expression, changed = _rewrite(source, depth + 1)
     field = ""

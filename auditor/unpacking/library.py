@@ -38,8 +38,9 @@ _PATH_IDENTITIES = frozenset({"resolve", "absolute", "expanduser", "as_posix", "
 _OS_IDENTITIES = frozenset(
     {"os.path.abspath", "os.path.realpath", "os.path.normpath", "os.path.expanduser", "os.fspath"}
 )
+_LZMA_CONSTANTS = ("FORMAT", "FILTER", "CHECK", "MODE", "MF", "PRESET")
 _CONSTANTS: dict[str, Any] = {
-    **{f"lzma.{n}": getattr(lzma, n) for n in dir(lzma) if n.split("_")[0] in ("FORMAT", "FILTER", "CHECK", "MODE", "MF", "PRESET")},
+    **{f"lzma.{n}": getattr(lzma, n) for n in dir(lzma) if n.split("_")[0] in _LZMA_CONSTANTS},
     "zlib.MAX_WBITS": zlib.MAX_WBITS,
     "zlib.DEF_BUF_SIZE": zlib.DEF_BUF_SIZE,
     "sys.argv": [Place("train_gpt.py", False)],

@@ -12,7 +12,7 @@ from auditor.errors import AuditorError, UnpackLimit
 from auditor.static.parse import parse_module
 from auditor.submission import Submission
 from auditor.text import decode
-from auditor.unpack import MAX_LAYERS, MAX_SOURCE, STUB_SIZE, Layer, Program, suspicious
+from auditor.unpack import MAX_COMPANIONS, MAX_LAYERS, MAX_SOURCE, STUB_SIZE, Layer, Program, suspicious
 from auditor.unpacking.decoders import Budget
 from auditor.unpacking.evaluate import Evaluator
 from auditor.unpacking.search import long_literals, looks_like_python, search
@@ -187,9 +187,7 @@ def _search_literals(layer: Layer, literals: list[tuple[bytes, int]], budget: Bu
         and residual(layer, literals) < STUB_SIZE
         and len(literals[0][0]) > 4000
     ):
-        found.note(
-            layer, literals[0][1], f"holds {len(literals[0][0])} characters of data that no known chain decodes"
-        )
+        found.note(layer, literals[0][1], f"holds {len(literals[0][0])} characters of data that no known chain decodes")
 
 
 def residual(layer: Layer, literals: list[tuple[bytes, int]] | None = None) -> int:
@@ -211,16 +209,25 @@ class Reader:
     def read(self) -> Program:
         """See `auditor.unpack.read_program`."""
         submission, program = self.submission, self.program
-        scripts = ([submission.main_script] if submission.main_script else []) + submission.modules
-        for path in scripts:
-            self._read_script(path)
+        if submission.main_script:
+            self._read_script(submission.main_script)
+        left, skipped = MAX_COMPANIONS, 0
+        for path in submission.modules:
+            left -= submission.files[path].size or 0
+            if left >= 0:
+                self._read_script(path)
+            skipped += left < 0
+        if skipped:
+            program.problems.append(
+                f"{submission.folder}: {skipped} of {len(submission.modules)} further Python files were not read, "
+                f"together they are above {MAX_COMPANIONS} bytes"
+            )
         program.layers = [f.layers[0] for f in self.found.values()]
         program.layers += [layer for f in self.found.values() for layer in f.layers[1:]]
         for found in self.found.values():
             program.problems += found.problems
         if submission.main_script:
             self._choose_main(submission.main_script)
-        self._name_non_python()
         program.problems = list(dict.fromkeys(program.problems))
         return program
 
@@ -231,6 +238,7 @@ class Reader:
             self.program.problems.append(f"{path}: {error}" if path not in str(error) else str(error))
             return
         self.found[path] = unpack_script(data, self._siblings(), path)
+        self._name_non_python(self.found[path].layers)
 
     def _siblings(self) -> dict[str, Callable[[], bytes]]:
         paths = [path for path, entry in self.submission.files.items() if entry.kind == "file"]
@@ -277,11 +285,10 @@ class Reader:
                     self.program.layers += self.found[target].layers
                     layers.update((layer.name, layer) for layer in self.found[target].layers)
 
-    def _name_non_python(self) -> None:
-        for layer in self.program.layers:
-            if not layer.data and layer.name == self.submission.main_script:
-                continue  # reported as empty by the submission
-            if len(layer.text) > MAX_SOURCE:
+    def _name_non_python(self, layers: list[Layer]) -> None:
+        for layer in layers:
+            # an empty main script is reported by the submission
+            if len(layer.text) > MAX_SOURCE or not layer.data:
                 continue
             parsed = parse_module(layer.text)
             if parsed.tree is None:
