@@ -165,8 +165,6 @@ def _difference(old: str, new: str, program_differs: bool) -> list[str]:
 _FOLLOWS = re.compile(
     r"^[+-](?:Code size|Total submission size|\| \d+ \|)|\"(?:artifact_bytes|bytes_total|bytes_code)\""
 )
-    r"^[+-](?:Code size|Total submission size|\| \d+ \|)|\"(?:artifact_bytes|bytes_total|bytes_code)\""
-)
 
 
 def _cut(lines: list[str]) -> list[str]:
