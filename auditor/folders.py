@@ -13,6 +13,7 @@ from auditor import roles
 from auditor.errors import AuditorError
 from auditor.git import Repository, TreeEntry
 
+MAX_CORRECTED = 3
 _TRACK = re.compile(r"^track[_-]", re.I)
 
 
@@ -38,9 +39,14 @@ def record_folder(path: str, direct: Iterable[str] = ()) -> str | None:
 def files_below(tree: Iterable[TreeEntry], folder: str) -> list[TreeEntry]:
     """Entries at or below a record folder; for a folder that holds other record folders, only its own files."""
     prefix = folder + "/"
-    container = folder.split("/")[-1] == "records" or _TRACK.match(folder.split("/")[-1])
     inside = [entry for entry in tree if entry.path.startswith(prefix)]
-    return [e for e in inside if "/" not in e.path[len(prefix) :]] if container else inside
+    return [e for e in inside if "/" not in e.path[len(prefix) :]] if _is_container(folder) else inside
+
+
+def _is_container(folder: str) -> bool:
+    """A folder that holds record folders: `records` or a track."""
+    name = folder.rsplit("/", 1)[-1]
+    return name == "records" or bool(_TRACK.match(name))
 
 
 @dataclass
@@ -65,7 +71,7 @@ def sort_folders(
     Stale are folders that (a) existed on the merge base already and are only modified, (b) lie on the main branch with
     the same files and arrived there with another pull request, (c) were last worked on by other authors than the
     head's, when the head's author worked on another one (forks of forks). If that leaves none, the modified ones are
-    its own: the pull request corrects a record.
+    its own: the pull request corrects a record. There may be none at all.
     """
     present = {entry.path: entry for entry in tree}
     paths = [path for status, path in changed if status != "D" and path in present]
@@ -75,18 +81,27 @@ def sort_folders(
     result = Sorted()
     if not folders:
         return result
+    # Loose files beside real record folders (a README in records/) are changes outside the folder, no folder.
+    folders = [f for f in folders if not _is_container(f)] or folders
     touched = {f: [p for p in paths if record_folder(p, direct) == f] for f in folders}
     old = {e.path for f in folders for e in (_tree(git, base, f) if base else [])}
     modified = [f for f in folders if any(p.startswith(f + "/") for p in old)]
-    arrived = [f for f in folders if f not in modified and _arrived_elsewhere(git, f, touched[f], present, pr)]
-    fresh = [f for f in folders if f not in modified and f not in arrived]
+    on_main = _on_main(git, {f: touched[f] for f in folders if f not in modified}, present)
+    elsewhere = [f for f, numbers in on_main.items() if numbers and None not in numbers and pr and pr not in numbers]
+    fresh = [f for f in folders if f not in modified and f not in elsewhere]
+    if any(f not in on_main for f in fresh):
+        # Batches by organisers name no pull request; beside a folder that main lacks, what main has is older work.
+        fresh = [f for f in fresh if f not in on_main or pr in on_main[f]]
     foreign = _foreign(git, base, head, fresh) if len(fresh) > 1 else []
-    result.own = [f for f in fresh if f not in foreign] or modified or folders
+    # A correction touches a record or two; a fork that rewrote them all (line ends) corrects nothing.
+    result.own = [f for f in fresh if f not in foreign] or (modified if len(modified) <= MAX_CORRECTED else [])
     result.stale = [f for f in folders if f not in result.own]
-    if not fresh and modified:
+    if not fresh and result.own:
         result.problems.append(
             f"{modified[0]}: the pull request adds no record folder, it changes one of the main branch"
         )
+    elif not result.own:
+        result.problems.append(f"{folders[0]}: every record folder of the pull request is on the main branch already")
     order = _order(git, base, head, result.own) if len(result.own) > 1 else {}
     result.own.sort(key=lambda f: headline_key(git, f, files_below(tree, f), order.get(f, 0)), reverse=True)
     return result
@@ -121,19 +136,26 @@ def _tree(git: Repository, commit: str, folder: str) -> list[TreeEntry]:
         return []
 
 
-def _arrived_elsewhere(
-    git: Repository, folder: str, paths: list[str], present: dict[str, TreeEntry], pr: int | None
-) -> bool:
+def _on_main(
+    git: Repository, folders: dict[str, list[str]], present: dict[str, TreeEntry]
+) -> dict[str, set[int | None]]:
+    """Folders that lie on the main branch with the same content -> numbers of the pull requests they came with.
+
+    Compared with the folder of the same name, wherever it lies: forks copy `records/` below another folder too.
+    """
     main = git.main()
-    if not main:
-        return False
-    there = {entry.path: entry.blob for entry in _tree(git, main, folder)}
-    same = [path for path in paths if there.get(path) == present[path].blob]
-    if not same or len(same) * 2 < len(paths):
-        return False
-    numbers = {git.arrivals()[path][0] for path in same if path in git.arrivals()}
-    # Batches by organisers name no pull request: then nothing proves the folder to be another's.
-    return bool(numbers) and None not in numbers and pr is not None and pr not in numbers
+    there: dict[str, dict[str, tuple[str, str]]] = {}
+    for entry in _tree(git, main, "records") if main and folders else []:
+        home = record_folder(entry.path)
+        if home:
+            there.setdefault(home.rsplit("/", 1)[-1], {})[entry.path[len(home) :]] = (entry.path, entry.blob)
+    found: dict[str, set[int | None]] = {}
+    for folder, paths in folders.items():
+        twin = there.get(folder.rsplit("/", 1)[-1], {})
+        same = [twin[p[len(folder) :]][0] for p in paths if twin.get(p[len(folder) :], ("", ""))[1] == present[p].blob]
+        if same and len(same) * 2 >= len(paths):
+            found[folder] = {git.arrivals().get(path, (None, ""))[0] for path in same}
+    return found
 
 
 def _foreign(git: Repository, base: str | None, head: str, folders: list[str]) -> list[str]:

@@ -137,6 +137,7 @@ def _outside(
 ) -> list[Submission]:
     """The submission of a pull request without a record folder: its scripts' common folder, else what it changed."""
     touched = {path for status, path in changes if status != "D"}
+    touched = {p for p in touched if not any(p.startswith(f"{folder}/") for folder in found.stale)}
     if not changes:
         return []
     scripts = [path for path in touched if roles.is_python(path)]
@@ -149,6 +150,7 @@ def _outside(
     entries = inside if whole else [e for e in tree if e.path in touched]
     submission = _submission(git, span, folder if whole else "", entries, changes, problems, tree)
     submission.problems.insert(0, f"{span.label}: the pull request adds no folder under records/")
+    submission.problems += found.problems
     submission.stale_folders = list(found.stale)
     return [submission]
 
