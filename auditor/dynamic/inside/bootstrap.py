@@ -18,6 +18,9 @@ from typing import Any
 import numpy as np
 
 
+LINE_LIMIT = 400
+
+
 class Channel:
     """Writes events to the private descriptor. Closed over here and nowhere stored under a guessable name."""
 
@@ -40,6 +43,25 @@ def _pack(value: Any) -> Any:
     return str(value)
 
 
+class Tee:
+    """A text stream whose finished lines also become events, so that what was printed has its place in the order."""
+
+    def __init__(self, stream: Any, recorder: Any) -> None:
+        self._stream, self._recorder, self._part = stream, recorder, ""
+
+    def write(self, text: str) -> int:
+        written = self._stream.write(text)
+        *lines, self._part = (self._part + text).split("\n")
+        for line in lines:
+            if line.strip() and not self._recorder.busy:
+                self._recorder.event("print", text=line[:LINE_LIMIT])
+        self._part = self._part[-LINE_LIMIT:]
+        return written
+
+    def __getattr__(self, name: str) -> Any:
+        return getattr(self._stream, name)
+
+
 def main(script: str, table: str) -> None:
     """Run `script` under observation. `table` is the watermark's table as a .npy file."""
     channel = Channel(int(os.environ.pop("AUDITOR_RESULT_FD")))
@@ -49,6 +71,7 @@ def main(script: str, table: str) -> None:
     places = Places(np.load(table))
     recorder = Recorder(places, places.size, channel.emit)
     recorder.install()
+    sys.stdout, sys.stderr = Tee(sys.stdout, recorder), Tee(sys.stderr, recorder)
     _watch_files(recorder)
     standin.install(recorder.observe)
     sys.argv = [script]

@@ -1,14 +1,13 @@
-"""Writes down what the submission does with tokens: scores, gradients, updates, forward passes, files, prints.
+"""Writes down what the submission does with tokens: scores, sums, gradients, updates, forward passes, files, prints.
 
 The recorder sees every torch function through the stand-in's mode. Which positions a tensor of targets holds follows
 from the watermark (two neighbouring ids tell split and position), so no co-operation of the code is needed.
 
-Events are plain dictionaries, numbered in the order in which they happened; arrays are packed by `channel`.
+Events are plain dictionaries, numbered in the order in which they happened; arrays are packed by the channel.
 """
 
 from __future__ import annotations
 
-import sys
 import time
 import weakref
 from collections.abc import Callable
@@ -18,37 +17,11 @@ import numpy as np
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-_HERE = __file__.rsplit("/", 1)[0]
-UNKNOWN = -1
+from auditor.dynamic.inside.places import UNKNOWN, Places, Sites
+from auditor.dynamic.inside.traces import Traces
 
-
-class Places:
-    """Places token ids by their neighbours, using the table of the watermark (see `auditor.dynamic.watermark`)."""
-
-    def __init__(self, table: np.ndarray) -> None:
-        self.table = table
-        self.size = table.shape[0]
-
-    def of(self, ids: np.ndarray) -> np.ndarray:
-        """Place (split code * 2^24 + position) of every id of a flat array of concatenated runs; UNKNOWN if foreign.
-
-        An id is placed by its left neighbour or by its right one. Where both speak and differ (the seam of two rows
-        that happens to look like a pair), the side whose own neighbour agrees is believed.
-        """
-        ids = ids.reshape(-1).astype(np.int64)
-        if len(ids) < 2:
-            return np.full(len(ids), UNKNOWN, dtype=np.int64)
-        valid = (ids >= 0) & (ids < self.size)
-        safe = np.where(valid, ids, 0)
-        pair = np.where(valid[:-1] & valid[1:], self.table[safe[:-1], safe[1:]], UNKNOWN).astype(np.int64)
-        left = np.concatenate([[UNKNOWN], pair])
-        right = np.concatenate([np.where(pair == UNKNOWN, UNKNOWN, pair - 1), [UNKNOWN]])
-        agreed = np.where(left == UNKNOWN, right, left)
-        torn = (left != UNKNOWN) & (right != UNKNOWN) & (left != right)
-        for index in np.flatnonzero(torn):
-            follows = index >= 2 and pair[index - 2] == left[index] - 1
-            agreed[index] = left[index] if follows else right[index]
-        return agreed
+BLIND_LIMIT = 20
+__all__ = ["Places", "Recorder"]
 
 
 class Recorder:
@@ -58,60 +31,93 @@ class Recorder:
         self.places = places
         self.vocab_size = vocab_size
         self.emit = emit
+        self.sites = Sites()
+        self.traces = Traces(self._counted)
         self.count = 0
         self.start = time.perf_counter()
         self.pending: list[tuple[int, np.ndarray]] = []
         self.stepped = False
         self.busy = False
+        self.hooks = 0
+        self.rows = 0
+        self.blind = 0
         self.probabilities: dict[int, weakref.ref] = {}  # tensors compare elementwise, so no WeakSet
-        self.modules: weakref.WeakSet = weakref.WeakSet()
-        self.last_norms: dict[int, float] = {}
+        self.state = State()
 
     # -- hooks -----------------------------------------------------------------------------------------------------
 
     def install(self) -> None:
         """Attach to optimizers, modules and backward passes."""
         register_optimizer_step_post_hook(lambda *args: self._step(args[0]))
-        recorder = self
-        module_init = torch.nn.Module.__init__
+        self.state.install()
+        self._watch_forward_hooks()
+        for name in ("backward", "grad"):
+            setattr(torch.autograd, name, self._noting(getattr(torch.autograd, name)))
 
-        def init(module: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
-            module_init(module, *args, **kwargs)
-            recorder.modules.add(module)
-
-        torch.nn.Module.__init__ = init
-        backward = torch.autograd.backward
-
+    def _noting(self, real: Callable) -> Callable:
         def noted(*args: Any, **kwargs: Any) -> Any:
-            if recorder.stepped:
-                recorder.pending, recorder.stepped = [], False
-            return backward(*args, **kwargs)
+            if self.stepped:
+                self.pending, self.stepped = [], False
+            return real(*args, **kwargs)
 
-        torch.autograd.backward = noted
+        return noted
+
+    def _watch_forward_hooks(self) -> None:
+        """Counts forward hooks of the submission: activations are being collected while there are any."""
+        recorder = self
+        for name in ("register_forward_hook", "register_forward_pre_hook"):
+            real = getattr(torch.nn.Module, name)
+
+            def register(module: torch.nn.Module, *args: Any, real: Callable = real, **kwargs: Any) -> Any:
+                handle = real(module, *args, **kwargs)
+                recorder.hooks += 1
+                remove = handle.remove
+
+                def removed() -> None:
+                    recorder.hooks -= 1
+                    remove()
+
+                handle.remove = removed
+                return handle
+
+            setattr(torch.nn.Module, name, register)
 
     def observe(self, func: Callable, args: tuple, kwargs: dict, result: Any) -> None:
         """Called after every torch function with what went in and what came out."""
         if self.busy:
             return
-        handler = _HANDLERS.get(getattr(func, "__name__", ""))
-        if handler is None:
-            return
+        name = getattr(func, "__name__", "")
         self.busy = True
         try:
-            handler(self, args, kwargs, result)
+            self.traces.follow(name, func, args, kwargs, result)
+            self.state.note(name, args)
+            handler = _HANDLERS.get(name)
+            if handler is not None:
+                handler(self, args, kwargs, result)
+        except Exception as error:  # a gap in the record is told, it must not change what the program does
+            self._blind(f"{name}: {type(error).__name__}: {error}"[:200])
         finally:
             self.busy = False
 
+    def _blind(self, reason: str) -> None:
+        self.blind += 1
+        if self.blind <= BLIND_LIMIT:
+            self.event("blind", reason=reason)
+
     def event(self, kind: str, **fields: Any) -> int:
         """Emit an event and return its number."""
+        site = self.sites.here()
+        for number, frames in self.sites.new:
+            self.emit({"kind": "site", "site": number, "frames": frames})
+        self.sites.new.clear()
         self.count += 1
-        self.emit({"n": self.count, "kind": kind, "t": time.perf_counter() - self.start, "line": _line(), **fields})
+        self.emit({"n": self.count, "kind": kind, "t": time.perf_counter() - self.start, "site": site, **fields})
         return self.count
 
     # -- scores ----------------------------------------------------------------------------------------------------
 
     def cross_entropy(self, args: tuple, kwargs: dict, result: Any) -> None:
-        logits, target = args[0], kwargs.get("target", args[1] if len(args) > 1 else None)
+        logits, target = args[0] if args else kwargs["input"], kwargs.get("target", args[1] if len(args) > 1 else None)
         if target is None or target.is_floating_point() or logits.shape[-1 if logits.dim() < 3 else 1] < 2:
             return
         reduction = kwargs.get("reduction", "mean")
@@ -123,20 +129,22 @@ class Recorder:
                 losses = torch.nn.functional.cross_entropy(
                     logits.detach(), target, reduction="none", ignore_index=kwargs.get("ignore_index", -100)
                 ).reshape(-1)
-        self._scored(flat, losses, result)
+        self._scored(flat, losses, result, reduction)
 
     def nll_loss(self, args: tuple, kwargs: dict, result: Any) -> None:
         logp, target = args[0], args[1] if len(args) > 1 else kwargs["target"]
         if logp.dim() == 2:
             losses = -logp.detach().gather(1, target.clamp_min(0).reshape(-1, 1)).reshape(-1)
-            self._scored(target.reshape(-1), losses, result)
+            self._scored(target.reshape(-1), losses, result, kwargs.get("reduction", "mean"))
 
     def gather(self, args: tuple, kwargs: dict, result: Any) -> None:
         """log_softmax or softmax gathered at the targets, or logits of which a logsumexp is subtracted later."""
         source = args[0]
         index = kwargs.get("index", args[2] if len(args) > 2 else None)
         dim = kwargs.get("dim", args[1] if len(args) > 1 else -1)
-        if index is None or not source.is_floating_point() or source.shape[dim] != self.vocab_size or index.dim() < 1:
+        if not isinstance(index, torch.Tensor) or not isinstance(dim, int):
+            return
+        if not source.is_floating_point() or index.dim() < 1 or source.shape[dim] != self.vocab_size:
             return
         if index.shape[dim] != 1:
             return
@@ -145,71 +153,202 @@ class Recorder:
             losses = -result.detach().float().clamp_min(1e-45).log()
         else:
             losses = torch.logsumexp(source.detach().float(), dim, keepdim=True) - result.detach().float()
-        self._scored(index.reshape(-1), losses.reshape(-1), result)
+        self._scored(index.reshape(-1), losses.reshape(-1), result, "none")
+
+    def pick(self, args: tuple, kwargs: dict, result: Any) -> None:
+        """`log_probabilities[rows, targets]`: indexing by two integer tensors."""
+        source, index = args[0], args[1]
+        if not isinstance(index, tuple) or not isinstance(result, torch.Tensor) or not source.is_floating_point():
+            return
+        last = index[-1]
+        if source.shape[-1:] != (self.vocab_size,) or len(index) != source.dim() or not isinstance(last, torch.Tensor):
+            return
+        if last.dtype != torch.int64 or last.numel() != result.numel() or last.numel() < 2:
+            return
+        everywhere = torch.logsumexp(source.detach().float(), -1)
+        rows = everywhere[index[:-1]] if len(index) > 1 else everywhere
+        known = self.probabilities.get(id(source))
+        soft = known is not None and known() is source
+        value = result.detach().float()
+        losses = -value.clamp_min(1e-45).log() if soft else rows.expand_as(value) - value
+        self._scored(last.reshape(-1), losses.reshape(-1), result, "none")
 
     def softmax(self, args: tuple, kwargs: dict, result: Any) -> None:
         if isinstance(result, torch.Tensor) and result.shape[-1:] == (self.vocab_size,):
             self.probabilities[id(result)] = weakref.ref(result)
 
-    def _scored(self, target: torch.Tensor, losses: torch.Tensor, result: torch.Tensor) -> None:
+    def _scored(self, target: torch.Tensor, losses: torch.Tensor, result: torch.Tensor, reduction: str) -> None:
         places = self.places.of(target.detach().cpu().numpy())
         if not (places != UNKNOWN).any():
             return
         self._written()
+        base = self.traces.begin(result, len(places))
         number = self.event(
             "score",
             places=places.astype(np.int32),
             losses=losses.detach().float().cpu().numpy(),
             grad=bool(result.requires_grad),
+            reduction=reduction,
+            base=base,
+            uses=self.state.used(),
         )
         if result.requires_grad:
-            per_token = result.numel() == len(places)
+            self._hook(result, places, number)
 
-            def used(gradient: torch.Tensor) -> None:
-                seen = gradient.detach().reshape(-1).cpu().numpy() != 0 if per_token else np.ones(len(places), bool)
-                if seen.any():
-                    self.pending.append((number, places[seen]))
+    def _hook(self, result: torch.Tensor, places: np.ndarray, number: int) -> None:
+        """Remembers which of these losses take part in a backward pass (those with a gradient other than zero)."""
+        per_token = result.numel() == len(places)
 
-            result.register_hook(used)
+        def used(gradient: torch.Tensor) -> None:
+            seen = gradient.detach().reshape(-1).cpu().numpy() != 0 if per_token else np.ones(len(places), bool)
+            if seen.any():
+                self.pending.append((number, places[seen]))
+
+        result.register_hook(used)
+
+    def _counted(self, ids: np.ndarray, value: float, how: str) -> None:
+        self.event("sum", ids=ids.astype(np.int64), value=value, how=how)
 
     # -- state -----------------------------------------------------------------------------------------------------
 
+    def embedding(self, args: tuple, kwargs: dict, result: Any) -> None:
+        """A forward pass begins: which tokens go in, and whether activations are being collected."""
+        ids = kwargs.get("input", args[0] if args else None)
+        table = kwargs.get("weight", args[1] if len(args) > 1 else None)
+        if not isinstance(ids, torch.Tensor) or ids.numel() < 2 or table is None or table.shape[0] < self.vocab_size:
+            return
+        if torch.is_grad_enabled() and not self.hooks and result.requires_grad:
+            return  # training: the losses say more
+        self._forward(ids)
+
+    def _forward(self, ids: torch.Tensor) -> None:
+        self.rows = ids.numel()
+        places = self.places.of(ids.detach().cpu().numpy())
+        known = places[places != UNKNOWN]
+        self.event("forward", places=known.astype(np.int32), hooks=self.hooks, tokens=self.rows)
+
+    def product(self, args: tuple, kwargs: dict, result: Any) -> None:
+        """X^T X over the tokens of the last forward pass: second moments of activations are being collected."""
+        if len(args) < 2 or torch.is_grad_enabled() or not self.rows:
+            return
+        a, b = args[-2], args[-1]
+        if not isinstance(a, torch.Tensor) or not isinstance(b, torch.Tensor) or a.dim() != 2 or b.dim() != 2:
+            return
+        if a.data_ptr() == b.data_ptr() and a.shape[1] == b.shape[0] == self.rows and a.shape[0] == b.shape[1]:
+            self.rows = 0
+            self.event("moments")
+
     def _step(self, optimizer: torch.optim.Optimizer) -> None:
         self.stepped = True
+        changed = [p for group in optimizer.param_groups for p in group["params"]]
+        self._updated(type(optimizer).__name__, changed)
+
+    def _updated(self, via: str, parameters: list) -> None:
         places = np.concatenate([seen for _, seen in self.pending]) if self.pending else np.empty(0, np.int64)
-        size = sum(parameter.numel() for group in optimizer.param_groups for parameter in group["params"])
         self.event(
             "update",
-            via=type(optimizer).__name__,
-            size=size,
+            via=via,
+            size=sum(parameter.numel() for parameter in parameters),
+            changes=self.state.changed(parameters),
             places=np.unique(places).astype(np.int32),
             of=sorted({number for number, _ in self.pending}),
         )
-        self._norms(changed_by_step=True)
 
     def _written(self) -> None:
         """A parameter that changed without an optimizer's step was written by hand (or loaded)."""
-        changed = self._norms(changed_by_step=False)
-        if changed:
-            self.event("write", parameters=changed)
+        written = self.state.written()
+        if not written:
+            return
+        if self.pending and not self.stepped:
+            self.stepped = True
+            self._updated("write", written)
+        else:
+            self.event("write", parameters=len(written), changes=self.state.numbers(written))
 
-    def _norms(self, changed_by_step: bool) -> int:
+
+_Parameter = torch.nn.Parameter
+_FILLING = frozenset(
+    {"normal_", "uniform_", "zero_", "fill_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "orthogonal_",
+     "xavier_normal_", "trunc_normal_", "zeros_", "ones_", "constant_", "exponential_", "bernoulli_", "random_"}
+)  # fmt: skip
+
+
+def _is_state(value: Any) -> bool:
+    """A tensor that is adapted without being a parameter of a module. (Views cannot be asked whether they are leaves.)"""
+    return isinstance(value, torch.Tensor) and value.requires_grad and not value._is_view() and value.is_leaf
+
+
+class State:
+    """The parameters of all modules, each with a number, and a fingerprint to notice who changed.
+
+    Fingerprints are sums and norms in double precision. A value seen before is recognised by its fingerprint, so that
+    state that was saved and restored is known to be the old one.
+    """
+
+    def __init__(self) -> None:
+        self.modules: weakref.WeakSet = weakref.WeakSet()
+        self.prints: dict[int, tuple[float, float]] = {}
+        self.touched: dict[int, Any] = {}
+        self.fresh: set[int] = set()
+
+    def install(self) -> None:
+        """Learn of every module that is made."""
+        state, real = self, torch.nn.Module.__init__
+
+        def init(module: torch.nn.Module, *args: Any, **kwargs: Any) -> None:
+            real(module, *args, **kwargs)
+            state.modules.add(module)
+
+        torch.nn.Module.__init__ = init
+
+    def note(self, name: str, args: tuple) -> None:
+        """Remember the parameters an operation read: they shape the scores that follow."""
+        for arg in args:
+            if isinstance(arg, _Parameter) or _is_state(arg):
+                self.touched[id(arg)] = arg
+                if name in _FILLING:
+                    self.fresh.add(id(arg))
+
+    def used(self) -> list[list]:
+        """Parameters read since the last score, as [number, sum, norm]; forgets them."""
+        live = [p for p in self.touched.values() if p.numel()]
+        self.touched = {}
+        return [[id(p), *self.prints.get(id(p), (0.0, 0.0))] for p in live]  # a fingerprint of zero: not looked at
+
+    def changed(self, parameters: list) -> list[list]:
+        """New fingerprints of parameters an optimizer has just changed."""
+        prints = _prints(parameters)
+        self.prints.update(prints)
+        return [[key, *value] for key, value in prints.items()]
+
+    def numbers(self, parameters: list) -> list[list]:
+        """Parameters as [number, sum, norm, filled with constants or fresh random numbers]; forgets the last."""
+        found = [[id(p), *self.prints[id(p)], id(p) in self.fresh] for p in parameters]
+        self.fresh.clear()
+        return found
+
+    def written(self) -> list:
+        """Parameters that changed since they were looked at last."""
         parameters = [
             p
             for module in list(self.modules)
             for p in module.__dict__.get("_parameters", {}).values()
             if p is not None and p.numel()
         ]
-        if not parameters:
-            return 0
-        with torch.no_grad():
-            norms = torch.stack(
-                [norm.double() for norm in torch._foreach_norm([p.detach().float() for p in parameters])]
-            )
-        new = {id(p): value for p, value in zip(parameters, norms.tolist(), strict=True)}
-        changed = sum(self.last_norms.get(key, value) != value for key, value in new.items())
-        self.last_norms = new
-        return 0 if changed_by_step else changed
+        new = _prints(parameters)
+        changed = [p for p in parameters if self.prints.get(id(p)) != new[id(p)]]
+        self.prints = new
+        return changed
+
+
+def _prints(parameters: list) -> dict[int, tuple[float, float]]:
+    if not parameters:
+        return {}
+    with torch.no_grad():
+        floats = [p.detach().float() for p in parameters]
+        norms = torch.stack([n.double() for n in torch._foreach_norm(floats)]).tolist()
+        sums = torch.stack([f.sum(dtype=torch.float64) for f in floats]).tolist()
+    return {id(p): (round(s, 6), n) for p, s, n in zip(parameters, sums, norms, strict=True)}
 
 
 _HANDLERS: dict[str, Callable[[Recorder, tuple, dict, Any], None]] = {
@@ -217,16 +356,12 @@ _HANDLERS: dict[str, Callable[[Recorder, tuple, dict, Any], None]] = {
     "nll_loss": Recorder.nll_loss,
     "gather": Recorder.gather,
     "take_along_dim": Recorder.gather,
+    "__getitem__": Recorder.pick,
     "softmax": Recorder.softmax,
+    "embedding": Recorder.embedding,
+    "matmul": Recorder.product,
+    "__matmul__": Recorder.product,
+    "mm": Recorder.product,
+    "addmm_": Recorder.product,
+    "addmm": Recorder.product,
 }
-
-
-def _line() -> int:
-    """Line of the submission that is running: the innermost frame outside torch and this package."""
-    frame = sys._getframe(1)
-    while frame is not None:
-        name = frame.f_code.co_filename
-        if not name.startswith((_HERE, "<frozen")) and "/torch/" not in name and "/torch_" not in name:
-            return frame.f_lineno
-        frame = frame.f_back
-    return 0

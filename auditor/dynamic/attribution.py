@@ -1,0 +1,339 @@
+"""Which recorded losses make up the printed number: the claim of a run explained by what was computed in it.
+
+Every loss the program computed for a validation token is known with its position, and so is every reduction that added
+some of them up. Losses are grouped by the line that adds them (or, where nothing added them one by one, by the line that
+computed them) and added up in the ways that occur: all of them, the first or last score of each position, the smaller
+one, from the beginning or from a later pass on. The combination that reproduces the printed number says which scores
+counted. Losses in nats per token, scores in bits per byte: sum(nats) / ln 2 / sum(bytes).
+"""
+
+from __future__ import annotations
+
+import math
+from collections.abc import Iterator
+from dataclasses import dataclass, field
+from typing import Any
+
+import numpy as np
+
+from auditor.documents.logs import read_log
+from auditor.documents.model import EvalResult
+
+SPLIT_BITS = 24
+POSITION = (1 << SPLIT_BITS) - 1
+VAL = 1  # code of the validation split: data sets are made in the order train, val
+_MAX_STARTS = 48
+
+
+@dataclass(frozen=True)
+class Printed:
+    """A result the run printed: number of the print event, label, nats per token, bits per byte, decimals, the text."""
+
+    event: int
+    label: str
+    loss: float | None
+    bpb: float | None
+    digits: int
+    text: str
+
+
+@dataclass(frozen=True)
+class Occurrences:
+    """Losses of validation tokens in the order in which they were counted.
+
+    Attributes:
+        position: stream position, int64, shape (n,). loss: nats, float64. event: number of the score event that
+            computed it. order: index of the reduction that counted it.
+        values: value of each reduction as the program computed it, nats; NaN where unknown.
+    """
+
+    position: np.ndarray
+    loss: np.ndarray
+    event: np.ndarray
+    order: np.ndarray
+    values: np.ndarray
+    when: np.ndarray
+    site: int
+    kind: str
+
+    def __len__(self) -> int:
+        return len(self.position)
+
+
+@dataclass(frozen=True)
+class Attribution:
+    """The combination that explains a printed number.
+
+    Attributes:
+        printed: what is explained.
+        how: "all", "first", "last" or "min" score of each position.
+        position, loss, event: what counted, one element for every count of a position.
+        site: call stack that adds the losses up.
+        loss_nats: nats per token of the combination; official_bpb: with the official bytes of its positions.
+        derived: the program changed the losses (mixing, blending) between computing and counting them.
+        error: relative distance to the printed number.
+        implied_bytes: bytes the printed pair of numbers divides by, None when it printed one only.
+    """
+
+    printed: Printed
+    how: str
+    position: np.ndarray
+    loss: np.ndarray
+    event: np.ndarray
+    site: int
+    loss_nats: float
+    official_bpb: float
+    official_bytes: int
+    derived: bool
+    error: float
+    matched: str = "loss and bpb"
+    implied_bytes: float | None = None
+
+
+@dataclass
+class Explained:
+    """Every printed result with its explanation (None where nothing recorded adds up to it), in order."""
+
+    results: list[tuple[Printed, Attribution | None]] = field(default_factory=list)
+    headline: int | None = None
+
+    @property
+    def claim(self) -> tuple[Printed, Attribution | None] | None:
+        """The headline with its explanation, None when the run printed no result."""
+        return self.results[self.headline] if self.headline is not None else None
+
+
+def printed_results(events: list[dict[str, Any]]) -> list[Printed]:
+    """Results among the printed lines, in order of printing."""
+    lines = [event for event in events if event["kind"] == "print"]
+    log = read_log("stdout", "\n".join(str(event["text"]) for event in lines).encode())
+    found: list[Printed] = []
+    for run in log.runs:
+        for item in [*run.results, *_training_results(run)]:
+            if item.val_bpb is None and item.val_loss is None:
+                continue
+            event = lines[min(item.line, len(lines)) - 1]
+            found.append(Printed(event["n"], item.label, item.val_loss, item.val_bpb, item.digits, event["text"]))
+    return sorted(found, key=lambda result: result.event)
+
+
+def _training_results(run: Any) -> Iterator[EvalResult]:
+    """The validation line at the last step: the headline of programs that print no other result."""
+    scored = [step for step in run.steps if step.val_bpb is not None]
+    if scored and not any(result.val_bpb is not None for result in run.results):
+        step = scored[-1]
+        yield EvalResult(step.line, "last validation of training", step.val_loss, step.val_bpb, digits=4)
+
+
+def explain(events: list[dict[str, Any]], token_bytes: np.ndarray, claimed_label: str = "") -> Explained:
+    """Explain every printed result.
+
+    Args:
+        events: recorded events in order, arrays unpacked.
+        token_bytes: bytes each position of the validation stream counts for by the official look-up, shape (tokens,).
+        claimed_label: label of the line that the submission claims as its score; without it the last result is it.
+    """
+    results = printed_results(events)
+    groups = list(_groups(events))
+    explained = Explained()
+    for result in results:
+        explained.results.append((result, _explain(result, groups, results, token_bytes)))
+    explained.headline = _headline(explained, claimed_label)
+    return explained
+
+
+def _headline(explained: Explained, claimed_label: str) -> int | None:
+    """The last result of the claimed label, else the last one that gives bits per byte; of twins the explained one."""
+    wanted = claimed_label.removesuffix("_exact")
+    with_bpb = [i for i, (result, _) in enumerate(explained.results) if result.bpb is not None]
+    named = [i for i in with_bpb if wanted and explained.results[i][0].label.removesuffix("_exact") == wanted]
+    chosen = (named or with_bpb or [None])[-1]
+    if chosen is None or explained.results[chosen][1] is not None:
+        return chosen
+    value = explained.results[chosen][0].bpb
+    for index in with_bpb:
+        other, found = explained.results[index]
+        if found is not None and abs(other.bpb - value) <= 1.1 * 10.0 ** -min(other.digits, 4):
+            return index
+    return chosen
+
+
+# -- groups of losses that may have been counted together ----------------------------------------------------------
+
+
+def _groups(events: list[dict[str, Any]]) -> Iterator[Occurrences]:
+    """Candidate groups, the most specific first: by adding line, by adding function, all sums, by scoring line."""
+    scores = [event for event in events if event["kind"] == "score"]
+    sums = [event for event in events if event["kind"] == "sum"]
+    names = {event["site"]: event["frames"] for event in events if event["kind"] == "site"}
+    flat = _Losses(scores)
+    by_line = _partition(sums, lambda event: event["site"])
+    yield from (flat.of_sums(chosen, "sum") for chosen in by_line)
+    by_function = _partition(sums, lambda event: _function(names.get(event["site"], ())))
+    yield from (flat.of_sums(chosen, "sums of a function") for chosen in by_function if chosen not in by_line)
+    by_score = _partition(scores, lambda event: (event["site"], event["grad"]))
+    yield from (flat.of_scores(chosen, "scores") for chosen in by_score)
+    by_score_function = _partition(scores, lambda event: (_function(names.get(event["site"], ())[1:]), event["grad"]))
+    yield from (flat.of_scores(chosen, "scores of a function") for chosen in by_score_function if chosen not in by_score)
+
+
+def _function(frames: Any) -> tuple:
+    """A stack without the line of its innermost frame."""
+    frames = [tuple(frame) for frame in frames]
+    return ((frames[0][0], frames[0][2]), *frames[1:]) if frames else ()
+
+
+def _partition(events: list[dict[str, Any]], key: Any) -> list[list[dict[str, Any]]]:
+    parts: dict[Any, list[dict[str, Any]]] = {}
+    for event in events:
+        parts.setdefault(key(event), []).append(event)
+    return list(parts.values())
+
+
+class _Losses:
+    """Every recorded loss by its id."""
+
+    def __init__(self, scores: list[dict[str, Any]]) -> None:
+        size = max((event["base"] + len(event["places"]) for event in scores), default=0)
+        self.place = np.full(size, -1, dtype=np.int64)
+        self.loss = np.zeros(size)
+        self.event = np.zeros(size, dtype=np.int64)
+        for event in scores:
+            part = slice(event["base"], event["base"] + len(event["places"]))
+            self.place[part] = event["places"]
+            self.loss[part] = event["losses"]
+            self.event[part] = event["n"]
+
+    def of_sums(self, sums: list[dict[str, Any]], kind: str) -> Occurrences:
+        ids = [event["ids"][event["ids"] < len(self.place)] for event in sums]
+        values = np.array([event["value"] for event in sums], dtype=np.float64)
+        return self._build(ids, values, np.array([event["n"] for event in sums]), sums[-1]["site"], kind)
+
+    def of_scores(self, scores: list[dict[str, Any]], kind: str) -> Occurrences:
+        ids = [np.arange(event["base"], event["base"] + len(event["places"])) for event in scores]
+        values = np.full(len(scores), np.nan)
+        return self._build(ids, values, np.array([event["n"] for event in scores]), scores[-1]["site"], kind)
+
+    def _build(self, ids: list, values: np.ndarray, when: np.ndarray, site: int, kind: str) -> Occurrences:
+        flat = np.concatenate(ids) if ids else np.empty(0, np.int64)
+        order = np.repeat(np.arange(len(ids)), [len(part) for part in ids])
+        place = self.place[flat]
+        kept = (place >= 0) & (place >> SPLIT_BITS == VAL)
+        foreign = np.bincount(order[~kept], minlength=len(ids)) > 0
+        values = np.where(foreign, np.nan, values)
+        return Occurrences(
+            place[kept] & POSITION,
+            self.loss[flat][kept],
+            self.event[flat][kept],
+            order[kept],
+            values,
+            when,
+            site,
+            kind,
+        )
+
+
+# -- search ----------------------------------------------------------------------------------------------------------
+
+
+def _explain(
+    result: Printed, groups: list[Occurrences], results: list[Printed], token_bytes: np.ndarray
+) -> Attribution | None:
+    """The best combination for one printed result: exact before approximate, simple before contrived."""
+    earlier = [other.event for other in results if other.event < result.event]
+    best: tuple[tuple, Attribution] | None = None
+    for rank, group in enumerate(groups):
+        for start in _starts(group, result.event, earlier):
+            part = (group.order >= start) & (group.when[group.order] < result.event)
+            if not part.any():
+                continue
+            for preference, how in enumerate(("all", "first", "last", "min")):
+                found = _try(result, group, part, how, token_bytes)
+                if found is None:
+                    continue
+                coverage = len(np.unique(found.position))
+                key = (found.matched != "loss and bpb", -coverage, preference, start, rank)
+                if best is None or key < best[0]:
+                    best = key, found
+        if best is not None and group.kind == "sum" and best[0][0] is False and best[0][2] == 0:
+            # The program's own sums, complete and exact: nothing later can explain it better.
+            if best[0][1] <= -0.9 * (len(token_bytes) - 1):
+                break
+    return best[1] if best else None
+
+
+def _starts(group: Occurrences, before: int, earlier: list[int]) -> list[int]:
+    """Reductions at which a pass may begin: the first, the first after a printed result, every return to old ground."""
+    count = int(np.searchsorted(group.when, before))
+    starts = {0}
+    starts |= {int(np.searchsorted(group.when, event)) for event in earlier}
+    lowest = np.full(count, np.iinfo(np.int64).max)
+    inside = group.order < count
+    np.minimum.at(lowest, group.order[inside], group.position[inside])
+    floor = np.minimum.accumulate(lowest) if count else lowest
+    returns = np.flatnonzero((lowest[1:] <= floor[:-1]) & (lowest[1:] < np.iinfo(np.int64).max)) + 1 if count else []
+    starts |= {int(index) for index in returns[-_MAX_STARTS:]}
+    return sorted(start for start in starts if start < count)
+
+
+def _try(result: Printed, group: Occurrences, part: np.ndarray, how: str, token_bytes: np.ndarray) -> Attribution | None:
+    position, loss, event = group.position[part], group.loss[part], group.event[part]
+    total, derived = float(loss.sum()), False
+    if how == "all":
+        used = np.unique(group.order[part])
+        values = group.values[used]
+        if len(values) and np.isfinite(values).all():
+            derived = abs(values.sum() - total) > 1e-3 * max(abs(total), 1e-9)
+            total = float(values.sum())
+    else:
+        kept = _choose(position, loss, how)
+        if len(kept) == len(position):
+            return None  # the same as "all"
+        position, loss, event = position[kept], loss[kept], event[kept]
+        total = float(loss.sum())
+    size = int(token_bytes[np.minimum(position, len(token_bytes) - 1)].sum())
+    nats = total / len(position)
+    bpb = total / math.log(2) / size if size else math.nan
+    matched, error = _match(result, nats, bpb)
+    if not matched:
+        return None
+    implied = None
+    if result.loss and result.bpb:
+        implied = result.loss * len(position) / math.log(2) / result.bpb
+    return Attribution(
+        result, how, position, loss, event, group.site, nats, bpb, size, derived, error, matched, implied
+    )  # fmt: skip
+
+
+def _choose(position: np.ndarray, loss: np.ndarray, how: str) -> np.ndarray:
+    """Indices of the first, last or smallest occurrence of every position."""
+    if how == "min":
+        order = np.lexsort((np.arange(len(position)), loss, position))
+    else:
+        order = np.argsort(position if how == "first" else position[::-1], kind="stable")
+        order = order if how == "first" else len(position) - 1 - order
+    ordered = position[order]
+    head = np.concatenate([[True], ordered[1:] != ordered[:-1]])
+    return np.sort(order[head])
+
+
+def _match(result: Printed, nats: float, bpb: float) -> tuple[str, float]:
+    """Which printed values a combination reproduces, and the relative distance; "" when it does not.
+
+    The loss decides, because it does not depend on how bytes were counted; bits per byte alone decide where no loss
+    was printed.
+    """
+    half = 0.6 * 10.0**-result.digits
+    loss_off = abs(nats - result.loss) / abs(result.loss) if result.loss else None
+    bpb_off = abs(bpb - result.bpb) / abs(result.bpb) if result.bpb else None
+    loss_fits = loss_off is not None and loss_off <= max(3e-5, half / abs(result.loss))
+    bpb_fits = bpb_off is not None and bpb_off <= max(3e-5, half / abs(result.bpb))
+    if loss_fits and bpb_fits:
+        return "loss and bpb", max(loss_off or 0.0, bpb_off or 0.0)
+    if bpb_fits and loss_off is None:
+        return "loss and bpb", bpb_off or 0.0
+    if loss_fits:
+        return "loss" if bpb_off is not None else "loss and bpb", loss_off or 0.0
+    if bpb_fits:
+        return "bpb", bpb_off or 0.0
+    return "", math.inf

@@ -1,0 +1,186 @@
+"""Follows per-token losses from the call that made them to the sums that count them.
+
+Every recorded loss has an id. A traced tensor has a shadow, an int64 tensor of the same shape that holds the id of the
+loss in each element (-1: none). Operations that move elements are repeated on the shadow, operations that change values
+element by element keep it, and a reduction reports which ids it added up and to what. So the recorder knows what was
+counted without knowing anything of the submission's loop: the slice, mask or document table decides.
+"""
+
+from __future__ import annotations
+
+import weakref
+from collections.abc import Callable
+from typing import Any
+
+import numpy as np
+import torch
+
+NONE = -1
+_MOVING = frozenset(
+    {
+        "__getitem__", "reshape", "view", "flatten", "squeeze", "unsqueeze", "contiguous", "clone", "detach", "cpu",
+        "narrow", "index_select", "masked_select", "transpose", "permute", "t", "expand", "split", "chunk", "unbind",
+        "view_as", "reshape_as", "flip", "select", "ravel", "unflatten", "take", "diagonal", "tensor_split", "roll",
+        "movedim", "alias", "swapaxes", "repeat", "repeat_interleave", "gather",
+    }
+)  # fmt: skip
+_CASTS = frozenset({"to", "float", "double", "half", "bfloat16", "type", "type_as", "cpu", "requires_grad_"})
+_ELEMENTWISE = frozenset(
+    {
+        "add", "sub", "rsub", "mul", "div", "true_divide", "neg", "log", "exp", "log1p", "expm1", "clamp", "clamp_min",
+        "clamp_max", "__add__", "__radd__", "__sub__", "__rsub__", "__mul__", "__rmul__", "__truediv__",
+        "__rtruediv__", "__neg__", "logaddexp", "minimum", "maximum", "min", "max", "nan_to_num", "masked_fill", "pow",
+        "square", "abs", "sqrt", "lerp", "mul_", "add_", "sub_", "div_", "clamp_", "masked_fill_", "neg_", "clip",
+        "__imul__", "__iadd__", "__isub__", "__itruediv__", "multiply", "negative", "subtract", "log2", "exp2",
+    }
+)  # fmt: skip
+_PRODUCTS = frozenset({"mul", "__mul__", "__rmul__", "mul_", "__imul__", "multiply"})
+_SUMS = frozenset({"sum", "mean", "nansum", "cumsum"})
+_ADDING = frozenset({"scatter_add_", "scatter_add", "index_add_", "index_add", "index_put_", "bincount"})
+_JOINING = frozenset({"cat", "concat", "stack", "hstack", "vstack", "concatenate"})
+_NUMPY = frozenset({"numpy", "tolist", "__array__"})
+NAMES = _MOVING | _CASTS | _ELEMENTWISE | _SUMS | _ADDING | _JOINING | _NUMPY | {
+    "where", "__setitem__", "copy_", "zero_", "fill_", "dot", "inner", "item",
+}  # fmt: skip
+
+
+class Traces:
+    """Shadows of the live tensors that hold losses. `counted` is called with (ids, value, how) for every reduction."""
+
+    def __init__(self, counted: Callable[[np.ndarray, float, str], None]) -> None:
+        self.counted = counted
+        self.shadows: dict[int, tuple[weakref.ref, torch.Tensor]] = {}
+        self.next_id = 0
+
+    def begin(self, tensor: torch.Tensor, count: int) -> int:
+        """Trace a fresh tensor of `count` losses; returns the id of its first element."""
+        base = self.next_id
+        self.next_id += count
+        if tensor.numel() == count:
+            self._put(tensor, torch.arange(base, base + count).reshape(tensor.shape))
+        return base
+
+    def of(self, tensor: Any) -> torch.Tensor | None:
+        """Shadow of a tensor, None when it holds no losses."""
+        entry = self.shadows.get(id(tensor))
+        return entry[1] if entry is not None and entry[0]() is tensor else None
+
+    def follow(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any) -> None:
+        """Repeat one operation on the shadows of its arguments."""
+        if not self.shadows or name not in NAMES:
+            return
+        if name in _JOINING:
+            self._join(func, args, kwargs, result)
+            return
+        found = [self.of(arg) if isinstance(arg, torch.Tensor) else None for arg in (*args, *kwargs.values())]
+        if all(shadow is None for shadow in found):
+            if name in ("copy_", "zero_", "fill_") and args:
+                self.shadows.pop(id(args[0]), None)
+            return
+        handler = getattr(self, f"_{name.strip('_')}_", None) or self._general
+        handler(name, func, args, kwargs, result, found)
+
+    def _general(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any, found: list) -> None:
+        first = next(shadow for shadow in found if shadow is not None)
+        if name in _SUMS or name in ("dot", "inner"):
+            self._sum(name, first, found, args, result)
+        elif name in _ADDING:
+            self._sum("sum", first, found, args, None)
+        elif name in _CASTS:
+            self._put(result, first)
+        elif name in _MOVING and found[0] is not None:
+            moved = func(found[0], *args[1:], **kwargs)
+            for item, shadow in zip(*(_many(result), _many(moved)), strict=False):
+                self._put(item, shadow)
+        elif name in _ELEMENTWISE:
+            self._elementwise(name, args, result, found)
+
+    def _elementwise(self, name: str, args: tuple, result: Any, found: list) -> None:
+        if name in ("min", "max") and not isinstance(result, torch.Tensor):
+            return
+        for position, shadow in enumerate(found):
+            if shadow is None or not isinstance(result, torch.Tensor):
+                continue
+            if shadow.shape != result.shape:
+                if shadow.numel() == 1 and result.numel() > 1 or result.dim() == 0:
+                    continue
+                try:
+                    shadow = shadow.broadcast_to(result.shape)
+                except RuntimeError:
+                    continue
+            other = args[1 - position] if len(args) > 1 and position < 2 else None
+            if name in _PRODUCTS and isinstance(other, torch.Tensor):
+                shadow = torch.where(other.detach() == 0, NONE, shadow)
+            self._put(result, shadow)
+            return
+
+    def _sum(self, name: str, shadow: torch.Tensor, found: list, args: tuple, result: Any) -> None:
+        ids = shadow.reshape(-1).numpy()
+        kept = ids[ids != NONE]
+        if not len(kept):
+            return
+        if result is None:
+            source = next(arg for arg, item in zip(args, found, strict=False) if item is not None)
+            value = float(source.detach().double().sum())
+        elif name == "cumsum":
+            return
+        else:
+            value = float(result.detach().double().sum())
+            value *= len(kept) if name == "mean" else 1
+        self.counted(kept.copy(), value, name)
+
+    def _join(self, func: Callable, args: tuple, kwargs: dict, result: Any) -> None:
+        parts = args[0] if args else kwargs.get("tensors", ())
+        shadows = [self.of(part) for part in parts]
+        if all(shadow is None for shadow in shadows):
+            return
+        filled = [
+            shadow if shadow is not None else torch.full(part.shape, NONE)
+            for part, shadow in zip(parts, shadows, strict=True)
+        ]
+        self._put(result, func(filled, *args[1:], **{k: v for k, v in kwargs.items() if k != "tensors"}))
+
+    def _where_(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any, found: list) -> None:
+        if len(args) == 3 and isinstance(result, torch.Tensor):
+            a, b = (shadow if shadow is not None else torch.tensor(NONE) for shadow in found[1:3])
+            self._put(result, torch.where(args[0].bool(), a, b).broadcast_to(result.shape))
+
+    def _setitem_(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any, found: list) -> None:
+        target, index = args[0], args[1]
+        shadow = found[0] if found[0] is not None else torch.full(target.shape, NONE)
+        value = found[2] if len(found) > 2 else None
+        shadow = shadow.clone()
+        shadow[index] = value if value is not None else NONE
+        self._put(target, shadow)
+
+    def _copy_(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any, found: list) -> None:
+        if len(found) > 1 and found[1] is not None:
+            self._put(args[0], found[1].broadcast_to(args[0].shape))
+        else:
+            self.shadows.pop(id(args[0]), None)
+
+    def _zero_(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any, found: list) -> None:
+        self.shadows.pop(id(args[0]), None)
+
+    _fill_ = _zero_
+
+    def _numpy_(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any, found: list) -> None:
+        """Losses that leave torch are counted where they leave; what numpy does with them is not followed."""
+        self.counted(found[0].reshape(-1).numpy().copy(), float("nan"), "numpy")
+
+    _tolist_ = _array_ = _numpy_
+
+    def _item_(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any, found: list) -> None:
+        ids = found[0].reshape(-1).numpy()
+        if ids[0] != NONE:
+            self.counted(ids.copy(), float(result), "item")
+
+    def _put(self, tensor: Any, shadow: torch.Tensor) -> None:
+        if not isinstance(tensor, torch.Tensor) or shadow.shape != tensor.shape:
+            return
+        key = id(tensor)
+        self.shadows[key] = (weakref.ref(tensor, lambda _, key=key: self.shadows.pop(key, None)), shadow)
+
+
+def _many(value: Any) -> tuple:
+    return tuple(value) if isinstance(value, tuple | list) else (value,)

@@ -1,0 +1,90 @@
+"""The CPU run as a witness: runs a submission, explains its headline, and testifies as a timeline."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+from auditor.dynamic.account import Account
+from auditor.dynamic.attribution import Attribution, Explained, Printed, explain
+from auditor.dynamic.run import RunResult, run_submission
+from auditor.submission import Submission
+from auditor.timeline import Timeline
+from auditor.unpack import Program
+
+
+@dataclass
+class Testimony:
+    """What the CPU run has to say.
+
+    Attributes:
+        run: the run itself. explained: printed results with what they consist of.
+        timeline: None when the run recorded no result (see `absent`).
+        absent: why there is no timeline, in words.
+        late: counted positions that had shaped the model when they were scored; counted: distinct counted positions;
+            available: positions the stream holds.
+    """
+
+    run: RunResult
+    explained: Explained = field(default_factory=Explained)
+    timeline: Timeline | None = None
+    absent: str = ""
+    late: int = 0
+    counted: int = 0
+    available: int = 0
+    repeated: int = 0
+
+    @property
+    def headline(self) -> Printed | None:
+        """The printed result that counts."""
+        return self.explained.claim[0] if self.explained.claim else None
+
+    @property
+    def attribution(self) -> Attribution | None:
+        """What the headline consists of."""
+        return self.explained.claim[1] if self.explained.claim else None
+
+
+def testify(
+    submission: Submission,
+    program: Program,
+    effective: dict[str, str] | None = None,
+    claimed_label: str = "",
+    *,
+    seconds: float = 60.0,
+) -> Testimony:
+    """Run a submission at reduced scale and say what it did; never raises for what the submission does.
+
+    Args:
+        effective: settings in force by run command and log, name -> value.
+        claimed_label: label of the log line that carries the submission's claim.
+        seconds: CPU time of one attempt.
+
+    Raises:
+        SandboxUnavailable: this machine cannot contain an untrusted program.
+    """
+    return from_run(run_submission(submission, program, effective or {}, seconds=seconds), submission, program, claimed_label)
+
+
+def from_run(run: RunResult, submission: Submission, program: Program, claimed_label: str = "") -> Testimony:
+    """Testimony from a run that was made."""
+    if run.status == "not run" or run.dataset_bytes is None:
+        return Testimony(run, absent=f"not run: {run.reason}")
+    import numpy as np
+
+    explained = explain(run.events, run.dataset_bytes, claimed_label)
+    made = Testimony(run, explained, available=len(run.dataset_bytes) - 1)
+    if run.status != "finished" and explained.claim is None:
+        made.absent = f"stopped before a result: {run.reason}"
+        return made
+    main = program.main.name if program.main else submission.main_script or ""
+    account = Account(run.events, explained, len(run.dataset_bytes), submission.folder, main)
+    made.timeline = account.timeline(_settings(run))
+    if made.attribution is not None:
+        distinct = np.unique(made.attribution.position)
+        made.counted, made.late = len(distinct), int(account.fate.late.sum())
+        made.repeated = len(made.attribution.position) - len(distinct)
+    return made
+
+
+def _settings(run: RunResult) -> dict[str, str]:
+    return {name: f"{new} (full scale: {old})" for name, (old, new) in run.plan.notes.items()} if run.plan else {}
