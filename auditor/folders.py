@@ -95,8 +95,11 @@ def sort_folders(
     foreign = _foreign(git, base, head, fresh) if len(fresh) > 1 else []
     # A correction touches a record or two; a fork that rewrote them all (line ends) corrects nothing.
     result.own = [f for f in fresh if f not in foreign] or (modified if len(modified) <= MAX_CORRECTED else [])
+    if not result.own and not modified and len(elsewhere) <= MAX_CORRECTED:
+        result.own = elsewhere  # the same record in two pull requests: each can be reviewed
+        result.problems.append(f"{elsewhere[0]}: the same folder is on the main branch from another pull request")
     result.stale = [f for f in folders if f not in result.own]
-    if not fresh and result.own:
+    if not fresh and modified and result.own:
         result.problems.append(
             f"{modified[0]}: the pull request adds no record folder, it changes one of the main branch"
         )

@@ -336,3 +336,26 @@ def test_corpus_pull_requests(repo):
     assert len(found) == 3 and len(found[0].changes) == 9
     assert Submission.from_git(repo, 861)[0].main_script.endswith("train_gpt.py")
     assert len(Submission.main_records(repo)) >= 60
+
+
+def test_same_record_in_two_pull_requests_can_be_reviewed_twice(work):
+    work.git("checkout", "-qb", "pr")
+    work.commit(entry(A))
+    work.pull(8)
+    work.git("checkout", "-q", "main")
+    work.commit(entry(A), "Record A (#7)", author="organiser@example.org")
+    (s,) = Submission.from_git(work.path, 8)
+    assert s.folder == A and any("from another pull request" in p for p in s.problems)
+
+
+def test_fork_that_carries_all_records_of_main_owns_none(work):
+    folders = [f"records/track_10min_16mb/2026-03-2{i}_R" for i in range(5)]
+    work.git("checkout", "-qb", "fork")
+    files = {name: data for folder in folders for name, data in entry(folder).items()}
+    work.commit(files | {"train_gpt.py": "mine = 1\n"})
+    work.pull(9)
+    work.git("checkout", "-q", "main")
+    for number, folder in enumerate(folders):
+        work.commit(entry(folder), f"Record (#{number + 1})", author="organiser@example.org")
+    (s,) = Submission.from_git(work.path, 9)
+    assert (s.folder, s.main_script, sorted(s.stale_folders)) == ("", "train_gpt.py", folders)
