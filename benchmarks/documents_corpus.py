@@ -79,7 +79,11 @@ class Tally:
 def metadata_facts(data: Metadata) -> dict[str, bool]:
     """What a submission.json yielded."""
     names = ("val_bpb", "val_loss", "artifact_bytes", "code_bytes", "train_seconds", "eval_seconds", "std_bpb", "track")
-    return {"object": data.raw is not None} | {n: getattr(data, n) is not None for n in names} | {"seeds": bool(data.seeds)}
+    return (
+        {"object": data.raw is not None}
+        | {n: getattr(data, n) is not None for n in names}
+        | {"seeds": bool(data.seeds)}
+    )
 
 
 def readme_facts(data: Readme) -> dict[str, bool]:
@@ -143,7 +147,7 @@ class Survey:
                     self._seen.add(blob)
                     self._one(submission, path, tally, read)
 
-    def _one(self, submission: Submission, path: str, tally: Tally, read) -> None:  # noqa: ANN001
+    def _one(self, submission: Submission, path: str, tally: Tally, read) -> None:
         try:
             content = submission.read(path)
         except (AuditorError, KeyError):
@@ -184,7 +188,9 @@ def main(repo: Path, limit: int, json_file: Path | None) -> None:
     for title, tally in tallies.items():
         tally.report(title)
     if json_file:
-        counts = {title: {"files": len(t.seconds), "found": t.found, "missed": t.missed} for title, t in tallies.items()}
+        counts = {
+            title: {"files": len(t.seconds), "found": t.found, "missed": t.missed} for title, t in tallies.items()
+        }
         json_file.write_text(json.dumps(counts, indent=1), encoding="utf-8")
     sys.exit(1 if any(tally.failures for tally in tallies.values()) else 0)
 

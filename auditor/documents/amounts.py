@@ -12,9 +12,21 @@ NUMBER = r"[-+]?(?:\d{1,3}(?:[,_ ]\d{3})+|\d+)(?:\.\d+)?(?:[eE][-+]?\d{1,3})?"
 _NUMBER = re.compile(NUMBER)
 _SIZE = re.compile(rf"({NUMBER})\s*(MiB|MB|Mb|mb|M(?![A-Za-z])|KiB|kiB|KB|kB|kb|GiB|GB|bytes?|B(?![A-Za-z]))?")
 _PART = re.compile(
-    r"(\d[\d,]*(?:\.\d+)?)\s*(ms|milliseconds?|msec|hours?|hrs?|h(?![a-z])|minutes?|mins?|m(?![a-zA-Z])|seconds?|secs?|s(?![a-z]))"
+    r"(\d[\d,]*(?:\.\d+)?)\s*(ms|milliseconds?|msec|hours?|hrs?|h(?![a-z])|minutes?|mins?|"
+    r"m(?![a-zA-Z])|seconds?|secs?|s(?![a-z]))"
 )
-_FACTORS = {"mib": MIB, "mb": 1e6, "m": 1e6, "kib": 1024, "kb": 1e3, "gib": 1 << 30, "gb": 1e9, "b": 1, "byte": 1, "bytes": 1}
+_FACTORS = {
+    "mib": MIB,
+    "mb": 1e6,
+    "m": 1e6,
+    "kib": 1024,
+    "kb": 1e3,
+    "gib": 1 << 30,
+    "gb": 1e9,
+    "b": 1,
+    "byte": 1,
+    "bytes": 1,
+}
 
 
 @dataclass(frozen=True)

@@ -26,7 +26,9 @@ _BARE = re.compile(r"[^\s,:{}\[\]\"']+")
 _WORDS: dict[str, Scalar] = {"true": True, "false": False, "null": None}
 _FOREIGN: dict[str, Scalar] = {"True": True, "False": False, "None": None, "undefined": None}
 _ESCAPES = {"n": "\n", "t": "\t", "r": "\r", "b": "\b", "f": "\f"}
-_ESCAPE = re.compile(r"\\(?:u([0-9a-fA-F]{4})|(.))", re.DOTALL)
+_ESCAPE = re.compile(
+    r"\\(?:u([dD][89abAB][0-9a-fA-F]{2})\\u([dD][c-fC-F][0-9a-fA-F]{2})|u([0-9a-fA-F]{4})|(.))", re.DOTALL
+)
 
 
 @dataclass
@@ -120,7 +122,7 @@ class _Reader:
     def _object(self, depth: int) -> Node:
         node = Node(self.line(), "object")
         self.at += 1
-        while self._another("}"):
+        while self._another("}", bool(node.members)):
             name = self._name()
             if name is None:
                 continue
@@ -141,13 +143,13 @@ class _Reader:
     def _list(self, depth: int) -> Node:
         node = Node(self.line(), "list")
         self.at += 1
-        while self._another("]"):
+        while self._another("]", bool(node.items)):
             child = self.value(depth + 1)
             if child is not None:
                 node.items.append(child)
         return node
 
-    def _another(self, end: str) -> bool:
+    def _another(self, end: str, follows: bool) -> bool:
         """Skip blanks and commas; False at the end of the container."""
         commas = 0
         while True:
@@ -168,6 +170,8 @@ class _Reader:
                 self.repair(f"{mark!r} where {end!r} was expected")
                 return False if end == "]" or mark == end else self._drop()
             else:
+                if follows and not commas:
+                    self.repair("a comma is missing")
                 return True
 
     def _drop(self) -> bool:
@@ -226,6 +230,9 @@ def _number(word: str) -> Scalar:
 
 
 def _unescape(found: re.Match[str]) -> str:
-    if found[1]:
-        return chr(int(found[1], 16))
-    return _ESCAPES.get(found[2], found[2])
+    if found[1]:  # two halves of one character
+        return chr(0x10000 + ((int(found[1], 16) & 0x3FF) << 10) + (int(found[2], 16) & 0x3FF))
+    if found[3]:
+        code = int(found[3], 16)
+        return "\ufffd" if 0xD800 <= code <= 0xDFFF else chr(code)  # half a character cannot be written out again
+    return _ESCAPES.get(found[4], found[4])

@@ -10,6 +10,7 @@ import re
 from collections.abc import Iterable, Iterator
 
 from auditor.documents import amounts
+from auditor.documents import metadata_keys as keys
 from auditor.documents.jsontext import Node, parse
 from auditor.documents.metadata_seeds import read_seeds
 from auditor.documents.model import Metadata, Quantity, Source
@@ -17,51 +18,13 @@ from auditor.text import decode
 
 #: Above this a file is no submission.json (bytes).
 MAX_BYTES = 4 * 2**20
-_PARENTS = ("results", "result", "metrics", "final", "headline", "summary", "evaluation", "eval", "scores", "performance",
-            "record", "main", "submission", "reported", "aggregate", "stats", "statistics", "mean", "best")  # fmt: skip
-_BPB = ("val_bpb", "final_val_bpb", "headline_val_bpb", "bpb", "val_bpb_exact", "post_ttt_val_bpb", "ttt_val_bpb",
-        "val_bpb_ttt", "legal_ttt_val_bpb", "val_bpb_sliding", "sliding_val_bpb", "val_bpb_sliding_window",
-        "sliding_window_val_bpb", "final_bpb", "best_val_bpb", "quantized_val_bpb", "roundtrip_val_bpb",
-        "val_bpb_roundtrip", "score", "score_bpb")  # fmt: skip
-_MEAN_BPB = ("mean_val_bpb", "val_bpb_mean", "mean_bpb", "bpb_mean", "avg_val_bpb", "val_bpb_avg", "average_val_bpb",
-             "val_bpb_3seed_mean", "val_bpb_mean_3seed", "3_seed_mean_val_bpb", "three_seed_mean_val_bpb",
-             "seed_mean_val_bpb", "val_bpb_seed_mean", "mean_val_bpb_3seed", "mean_ttt_bpb",
-             "mean_ttt_val_bpb", "ttt_bpb_mean", "ttt_mean_bpb", "mean_sliding_bpb")  # fmt: skip
-_STD_BPB = ("val_bpb_std", "std_val_bpb", "std_bpb", "bpb_std", "val_bpb_stdev", "val_bpb_std_dev", "stdev_val_bpb",
-            "sd_val_bpb", "val_bpb_sd", "std_dev", "std", "stddev", "sample_std", "std_ttt_bpb")  # fmt: skip
-_LOSS = ("val_loss", "mean_val_loss", "val_loss_mean", "final_val_loss", "val_loss_nats", "val_loss_exact",
-         "post_ttt_val_loss", "mean_loss", "roundtrip_val_loss")  # fmt: skip
-_TOTAL = ("bytes_total", "total_bytes", "artifact_bytes", "artifact_bytes_max", "max_artifact_bytes", "artifact_size_bytes",
-          "total_artifact_bytes", "artifact_total_bytes", "submission_bytes", "total_submission_bytes", "submission_size_bytes",
-          "total_submission_size_bytes", "total_size_bytes", "artifact_size", "total_size", "bytes_total_max",
-          "max_bytes_total", "artifact_mb", "artifact_size_mb", "total_mb", "size_mb", "total_size_mb", "artifact_size_mib",
-          "submission_size", "compressed_size_bytes", "artifact_bytes_total", "bytes_artifact",
-          "model_size_mb", "total_submission_bytes_max")  # fmt: skip
-_TOTAL_MEAN = ("artifact_bytes_mean", "mean_artifact_bytes", "bytes_total_mean", "artifact_bytes_avg")
-_MODEL = ("bytes_model", "model_bytes", "compressed_model_bytes", "model_size_bytes", "bytes_model_compressed",
-          "model_compressed_bytes", "bytes_weights", "weights_bytes", "compressed_bytes", "model_artifact_bytes")  # fmt: skip
-_CODE = ("bytes_code", "code_bytes", "code_size_bytes", "code_size", "bytes_code_compressed", "train_gpt_bytes",
-         "script_bytes", "packed_code_bytes", "code_bytes_max")  # fmt: skip
-_TRAIN = ("training_time_seconds", "train_time_seconds", "train_seconds", "training_seconds", "train_time_s",
-          "training_time_s", "train_time_s_max", "train_time_s_mean", "train_time_ms", "training_time_ms", "train_time_sec",
-          "train_time", "training_time", "training_wallclock_seconds", "train_wallclock_seconds", "train_wallclock_s",
-          "wallclock_seconds", "wallclock_s", "wall_clock_seconds", "training_wallclock_s", "wallclock_time_seconds",
-          "wallclock_train_seconds", "wallclock_train_s", "wall_time_seconds", "train_ms", "wallclock", "train_time_ms_mean",
-          "training_time_minutes", "train_minutes", "wallclock_minutes", "time_seconds")  # fmt: skip
-_EVAL = ("eval_time_seconds", "eval_time_s", "eval_seconds", "evaluation_time_seconds", "eval_time_s_max", "eval_time_s_mean",
-         "eval_time_ms", "eval_time", "total_eval_time_s", "total_eval_time_seconds", "total_eval_seconds", "eval_wallclock_seconds",
-         "eval_time_max_s", "eval_time_mean_s", "eval_wallclock_s", "eval_time_sec", "ttt_time_seconds", "ttt_eval_time_s",
-         "ttt_eval_seconds", "ttt_time_s", "eval_time_seconds_max", "eval_time_seconds_mean", "eval_time_ms_mean",
-         "ttt_eval_time_seconds", "eval_ms")  # fmt: skip
 _OTHERS = re.compile(
-    r"pre_?quant|pre_?ttt|baseline|delta|std|stdev|_sd\b|base_|comparison|threshold|record|sota|prior|previous|target|versus|_vs_|"
+    r"pre_?quant|pre_?ttt|baseline|delta|std|stdev|_sd\b|base_|comparison|threshold|record|"
+    r"sota|prior|previous|target|versus|_vs_|"
     r"improv|gain|margin|reference|merged|leaderboard|without|ablat|float|ema|step|train|parent|vs_|reduction|diff|"
-    r"note|method|seeds?$|p_value|lower|upper|_ci|worst|max$|min$|range"
+    r"predict|expect|estimat|project|goal|hop(?:e|ed)|tentative|recovery|note|method|seeds?$|"
+    r"p_value|lower|upper|_ci|worst|max$|min$|range"
 )
-_SETTING_PARENTS = {"config", "hyperparameters", "hyperparams", "training", "model", "architecture", "params", "settings",
-                    "training_config", "model_config", "optimizer", "quantization", "ttt", "compliance", "setup", "env",
-                    "run_config", "tokenizer", "environment", "eval_config", "key_hyperparameters"}  # fmt: skip
-_IDENTITY = {"author", "github_id", "github", "name", "date", "track", "hardware", "blurb", "description", "notes", "note"}
 
 Leaf = tuple[tuple[str, ...], Node]
 
@@ -123,7 +86,9 @@ class _Filler:
         path, node = leaf
         self.used.add(path)
         key = ".".join(path)
-        return Quantity(value, Source(self.found.path, node.line, f'"{path[-1]}": {node.text}'[:300], key), text or node.text)
+        return Quantity(
+            value, Source(self.found.path, node.line, f'"{path[-1]}": {node.text}'[:300], key), text or node.text
+        )
 
     def candidates(self, names: Iterable[str]) -> Iterator[Leaf]:
         """Leaves by name, in order of the names; the top level first, then objects that hold results."""
@@ -139,7 +104,11 @@ class _Filler:
                     yield group[name]
         for name in names:  # an object under the name itself: {"val_bpb": {"mean": ...}}
             for path, node in self.leaves:
-                if len(path) == 2 and normal(path[0]) == name and normal(path[1]) in ("mean", "value", "avg", "final", "max"):
+                if (
+                    len(path) == 2
+                    and normal(path[0]) == name
+                    and normal(path[1]) in ("mean", "value", "avg", "final", "max")
+                ):
                     yield path, node
 
     # ------------------------------------------------------------------ groups
@@ -169,14 +138,16 @@ class _Filler:
 
     def _scores(self) -> None:
         found = self.found
-        found.mean_bpb = self._first_score(_MEAN_BPB, 0.0, 20.0)
-        found.std_bpb = self._first_score(_STD_BPB, -1e-12, 1.0)
-        found.val_bpb = self._first_score(_BPB, 0.0, 20.0) or found.mean_bpb or self._other_bpb()
-        found.val_loss = self._first_score(_LOSS, 0.0, 50.0)
+        found.mean_bpb = self._first_score(keys.MEAN_BPB, 0.0, 20.0)
+        found.std_bpb = self._first_score(keys.STD_BPB, -1e-12, 1.0)
+        found.val_bpb = self._first_score(keys.BPB, 0.0, 20.0) or found.mean_bpb or self._other_bpb()
+        found.val_loss = self._first_score(keys.LOSS, 0.0, 50.0)
         placeholder = next((leaf for leaf in self.candidates(("val_bpb",)) if not _score(leaf[1])), None)
         if placeholder is not None:
             shown = placeholder[1].text[:40] or "empty"
-            found.problems.append(f"{found.path}: line {placeholder[1].line}: {'.'.join(placeholder[0])} is {shown}, no score")
+            found.problems.append(
+                f"{found.path}: line {placeholder[1].line}: {'.'.join(placeholder[0])} is {shown}, no score"
+            )
         self._loss_that_is_bpb()
 
     def _first_score(self, names: tuple[str, ...], low: float, high: float) -> Quantity | None:
@@ -206,27 +177,33 @@ class _Filler:
             return
         if found.val_bpb is None and loss.value < 1.6:
             found.val_bpb, found.val_loss = loss, None
-            found.problems.append(f"{found.path}: line {loss.source.line}: {loss.source.key} {loss.text} is read as BPB")
+            found.problems.append(
+                f"{found.path}: line {loss.source.line}: {loss.source.key} {loss.text} is read as BPB"
+            )
         elif found.val_bpb is not None and loss.value == found.val_bpb.value:
             found.val_loss = None
-            found.problems.append(f"{found.path}: line {loss.source.line}: {loss.source.key} repeats the BPB, it is no loss")
+            found.problems.append(
+                f"{found.path}: line {loss.source.line}: {loss.source.key} repeats the BPB, it is no loss"
+            )
 
     def _sizes(self) -> None:
         found = self.found
-        totals = [item for leaf in self.candidates(_TOTAL) if (item := self._size(leaf))]
+        totals = [item for leaf in self.candidates(keys.TOTAL) if (item := self._size(leaf))]
         if not totals:
             totals = [values["artifact_bytes"] for values in found.seeds.values() if "artifact_bytes" in values]
         if not totals:
-            totals = [item for leaf in self.candidates(_TOTAL_MEAN) if (item := self._size(leaf))]
+            totals = [item for leaf in self.candidates(keys.TOTAL_MEAN) if (item := self._size(leaf))]
         found.artifact_bytes = max(totals, key=lambda item: item.value, default=None)
-        codes = [item for leaf in self.candidates(_CODE) if (item := self._size(leaf))]
+        codes = [item for leaf in self.candidates(keys.CODE) if (item := self._size(leaf))]
         found.code_bytes = codes[0] if codes else None
         found.model_bytes = next((item for leaf in self._models() if (item := self._size(leaf))), None)
 
     def _models(self) -> Iterator[Leaf]:
-        yield from self.candidates(_MODEL)
+        yield from self.candidates(keys.MODEL)
         for path, node in self.leaves:  # bytes_model_int6_zstd and its relatives
-            if len(path) == 1 and re.match(r"(?:bytes_model|model_bytes|bytes_weights)_|(?:int|quant)\w*_bytes$", normal(path[0])):
+            if len(path) == 1 and re.match(
+                r"(?:bytes_model|model_bytes|bytes_weights)_|(?:int|quant)\w*_bytes$", normal(path[0])
+            ):
                 yield path, node
 
     def _size(self, leaf: Leaf) -> Quantity | None:
@@ -241,8 +218,8 @@ class _Filler:
         return self.quantity(leaf, got.value, got.text)
 
     def _times(self) -> None:
-        self.found.train_seconds = self._time(_TRAIN)
-        self.found.eval_seconds = self._time(_EVAL)
+        self.found.train_seconds = self._time(keys.TRAIN)
+        self.found.eval_seconds = self._time(keys.EVAL)
 
     def _time(self, names: tuple[str, ...]) -> Quantity | None:
         for leaf in self.candidates(names):
@@ -265,7 +242,11 @@ class _Filler:
             if path in self.used or node.value is None or len(path) > 4:
                 continue
             parents = [normal(part) for part in path[:-1]]
-            if (parents and parents[0] not in _SETTING_PARENTS) or normal(path[0]) in _IDENTITY or path[-1].isdigit():
+            if (
+                (parents and parents[0] not in keys.SETTING_PARENTS)
+                or normal(path[0]) in keys.IDENTITY
+                or path[-1].isdigit()
+            ):
                 continue
             if isinstance(node.value, str) and len(node.value) > 200:
                 continue
@@ -290,7 +271,7 @@ def normal(name: str) -> str:
 
 
 def _holds(name: str) -> bool:
-    return name in _PARENTS or bool(re.search(r"result|metric|mean|size|artifact|timing|(?:^|_)final", name))
+    return name in keys.PARENTS or bool(re.search(r"result|metric|mean|size|artifact|timing|(?:^|_)final", name))
 
 
 def _foreign(name: str) -> bool:

@@ -10,25 +10,56 @@ from auditor.documents.model import Quantity, Source
 
 #: metric -> words of keys that hold it, first match counts.
 METRICS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("std", re.compile(r"std|stdev|delta|gain|improv|baseline|pre_?quant|pre_?ttt|pre_|post_ema|float|diff|note|log|sha|git")),
+    (
+        "std",
+        re.compile(
+            r"std|stdev|delta|gain|improv|baseline|pre_?quant|pre_?ttt|pre_|post_ema|float|diff|"
+            r"recover|cost|note|log|sha|git"
+        ),
+    ),
     ("val_bpb", re.compile(r"bpb|^score$")),
     ("val_loss", re.compile(r"val_loss|^loss$|loss_nats|^val_loss")),
-    ("artifact_bytes", re.compile(r"artifact|total_(?:bytes|size)|bytes_total|submission_(?:bytes|size)|^size|total_submission")),
+    (
+        "artifact_bytes",
+        re.compile(r"artifact|total_(?:bytes|size)|bytes_total|submission_(?:bytes|size)|^size|total_submission"),
+    ),
     ("model_bytes", re.compile(r"model_(?:bytes|size)|bytes_model|compressed_bytes|^bytes")),
     ("code_bytes", re.compile(r"code")),
     ("step_ms", re.compile(r"step_avg|ms_per_step|step_ms|avg_step|step_time|ms_step")),
     ("eval_seconds", re.compile(r"eval_?(?:time|s$|sec|wall|ms)|ttt_(?:time|s$|sec|eval)|eval_wallclock")),
-    ("train_seconds", re.compile(r"train(?:ing)?_?(?:time|s$|sec|wall|ms)|wall_?(?:clock|time)|^time|stopped_at|elapsed")),
-    ("steps", re.compile(r"^(?:total_|num_|train(?:ing)?_|n_|final_|max_)?(?:steps?|iterations)(?:_stop|_completed|_reached|_count)?$|step_stop|stop_step")),
+    (
+        "train_seconds",
+        re.compile(r"train(?:ing)?_?(?:time|s$|sec|wall|ms)|wall_?(?:clock|time)|^time|stopped_at|elapsed"),
+    ),
+    (
+        "steps",
+        re.compile(
+            r"^(?:total_|num_|train(?:ing)?_|n_|final_|max_)?(?:steps?|iterations)(?:_stop|_completed|"
+            r"_reached|_count)?$|step_stop|stop_step"
+        ),
+    ),
 )
 _PREFERENCE = {
-    "val_bpb": ("val_bpb", "ttt_val_bpb", "post_ttt_val_bpb", "final_val_bpb", "ttt_bpb", "bpb", "val_bpb_exact", "val_bpb_ttt",
-                "post_ttt_bpb", "quantized_ttt_val_bpb", "sliding_val_bpb", "val_bpb_sliding", "sliding_bpb"),
+    "val_bpb": (
+        "val_bpb",
+        "ttt_val_bpb",
+        "post_ttt_val_bpb",
+        "final_val_bpb",
+        "ttt_bpb",
+        "bpb",
+        "val_bpb_exact",
+        "val_bpb_ttt",
+        "post_ttt_bpb",
+        "quantized_ttt_val_bpb",
+        "sliding_val_bpb",
+        "val_bpb_sliding",
+        "sliding_bpb",
+    ),
     "val_loss": ("val_loss", "ttt_val_loss", "post_ttt_val_loss"),
     "artifact_bytes": ("artifact_bytes", "bytes_total", "total_bytes", "artifact_size_bytes", "total_submission_bytes"),
     "train_seconds": ("train_time_s", "train_time_seconds", "train_seconds", "training_time_seconds"),
     "eval_seconds": ("eval_time_s", "eval_seconds", "eval_time_seconds", "total_eval_time_s"),
-}  # fmt: skip
+}
 _SEED_KEY = re.compile(r"^(?:seed|s|run)?[ _-]?(\d{1,10})$", re.IGNORECASE)
 _SEED_NAMED = re.compile(r"^seed[ _-]?(\d{1,10})$", re.IGNORECASE)
 _FLAT = re.compile(r"^(?:(?P<before>[a-z_]*?)_)?seed_?(?P<seed>\d{1,10})(?:_(?P<after>[a-z][a-z0-9_]*))?$")
@@ -79,7 +110,9 @@ class _Reader:
 
     def _scalar_seed(self, child: Node, here: tuple[str, ...], owner: Node, place: tuple[str, ...]) -> None:
         self.used.add(here)
-        for seed in re.findall(r"\d{1,10}", child.text) if child.value is not None and not isinstance(child.value, bool) else []:
+        for seed in (
+            re.findall(r"\d{1,10}", child.text) if child.value is not None and not isinstance(child.value, bool) else []
+        ):
             values = self.seeds.setdefault(str(int(seed)), {})
             if place and not values:  # an item of a list, or an object of one run: its other members are the results
                 self.take(str(int(seed)), owner, place, "")
@@ -96,18 +129,22 @@ class _Reader:
 
     def take(self, seed: str, node: Node, place: tuple[str, ...], parent: str) -> None:
         """Results of one seed: an object of metrics, or a bare number named by its container."""
-        values = self.seeds.setdefault(seed, {})
+        self.seeds.setdefault(seed, {})
         if node.kind == "scalar":
             metric = metric_of(parent) or "val_bpb"
             self.put(seed, metric, place, node, parent if metric_of(parent) else "")
             return
         for path, leaf in node.walk():
-            if not path or len(path) > 3 or normal_seed(path[-1]) or any(_FOREIGN.search(part.lower()) for part in path):
+            if (
+                not path
+                or len(path) > 3
+                or normal_seed(path[-1])
+                or any(_FOREIGN.search(part.lower()) for part in path)
+            ):
                 continue
             metric = metric_of(path[-1]) or (metric_of(path[-2]) if len(path) > 1 and not path[-1].isdigit() else None)
             if metric:
                 self.put(seed, metric, (*place, *path), leaf, path[-1])
-        _ = values
 
     def put(self, seed: str, metric: str, place: tuple[str, ...], node: Node, name: str) -> None:
         """Keep the value under the preferred key when several hold the same metric."""
@@ -141,19 +178,25 @@ class _Reader:
         excerpt = f'"{place[-1]}": {node.text}'[:300]
         return Quantity(value, Source(self.path, node.line, excerpt, ".".join(place)), text)
 
-    def parallel_lists(self, root: Node) -> None:
+    def parallel_lists(self, node: Node, place: tuple[str, ...] = ()) -> None:
         """`seeds: [42, 314]` beside `val_bpb_seeds: [1.08, 1.09]`: items belong together by position."""
-        seeds = next((n for k, n in root.members.items() if k.lower() in ("seeds", "seed_list") and n.kind == "list"), None)
+        for name, child in node.children():
+            if child.kind == "object" and not _FOREIGN.search(name.lower()) and len(place) < 4:
+                self.parallel_lists(child, (*place, name))
+        seeds = next(
+            (n for k, n in node.members.items() if k.lower() in ("seeds", "seed_list") and n.kind == "list"), None
+        )
         if seeds is None or not seeds.items or any(item.kind != "scalar" for item in seeds.items):
             return
-        names = [str(int(found[1])) if (found := _SEED_KEY.match(item.text.strip())) else "" for item in seeds.items]
-        for name, node in root.members.items():
-            if node is seeds or node.kind != "list" or len(node.items) != len(names) or _FOREIGN.search(name.lower()):
-                continue
+        found = [_SEED_KEY.match(item.text.strip()) for item in seeds.items]
+        names = [str(int(match[1])) if match else "" for match in found]
+        for name, child in node.members.items():
             metric = metric_of(name)
-            for i, (seed, item) in enumerate(zip(names, node.items, strict=True)):
-                if metric and seed and item.kind == "scalar":
-                    self.put(seed, metric, (name, str(i)), item, re.sub(r"_?seeds?$", "", name))
+            if metric is None or child is seeds or len(child.items) != len(names) or _FOREIGN.search(name.lower()):
+                continue
+            for i, (seed, item) in enumerate(zip(names, child.items, strict=True)):
+                if seed and item.kind == "scalar":
+                    self.put(seed, metric, (*place, name, str(i)), item, re.sub(r"_?seeds?$", "", name))
 
     def flat(self, root: Node) -> None:
         """`seed_42_val_bpb`, `val_bpb_seed42` at the top level."""

@@ -15,11 +15,19 @@ MAX_BYTES = 2 * 2**20
 _MAX_LINE = 4000
 _FENCE = re.compile(r"^\s*(```+|~~~+)\s*([\w+-]*)")
 _SHELL_NAMES = {"", "bash", "sh", "shell", "zsh", "console", "powershell", "cmd", "bat", "text", "shell-session"}
-_LOOKS_SHELL = re.compile(r"(?m)^\s*(?:\$ )?(?:[A-Z_][A-Z0-9_]*=\S|export |torchrun |python3? |pip |cd |apt|bash |for \w+ in )")
+_LOOKS_SHELL = re.compile(
+    r"(?m)^\s*(?:\$ )?(?:[A-Z_][A-Z0-9_]*=\S|export |torchrun |python3? |pip |cd |apt|bash |for \w+ in )"
+)
 
 _N = r"(?<![\w.])[~≈]?(\d{1,3}(?:,\d{3})+|\d+(?:\.\d+)?)"
 _NUMBERS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("val_bpb", re.compile(r"(?i)(?:\bval_?bpb|\bbpb)\b`?\**(?:\s*\([^)\d]{0,40}\))?\s*(?:[:=|≈~]|of|is|at|to|→|->|mean|\*|`|\s){1,12}\s*(?<![-+Δ])(\d\.\d{2,})")),
+    (
+        "val_bpb",
+        re.compile(
+            r"(?i)(?:\bval_?bpb|\bbpb)\b`?\**(?:\s*\([^)\d]{0,40}\))?\s*(?:[:=|≈~]|of|is|at|to|→|->|"
+            r"mean|\*|`|\s){1,12}\s*(?<![-+Δ])(\d\.\d{2,})"
+        ),
+    ),
     ("val_bpb", re.compile(r"(?i)(?<![-+Δ\d.<>−])(?<![-+−]\s)(\d\.\d{2,})\**`?\s*(?:±\s*[\d.]+\s*)?(?:val[_ ])?bpb\b")),
     ("val_loss", re.compile(r"(?i)\bval_?loss`?\**\s*(?:[:=|≈~]|of|is|\*|`|\s){1,10}(\d{1,2}\.\d{2,})")),
     ("val_loss", re.compile(r"(?i)(?<![-+\d.])(\d\.\d{2,})\s*nats(?:/tok|\s+per\s+token)?\b")),
@@ -35,38 +43,118 @@ _NUMBERS: tuple[tuple[str, re.Pattern[str]], ...] = (
     ("steps", re.compile(r"(?i)\bsteps?`?\**\s*[:=]\s*\**`?(\d{1,3}(?:,\d{3})+|\d{3,})")),
     ("std", re.compile(r"(?i)\b(?:std|stdev|std\.? ?dev|sd|σ|sigma)\b[^\d\n|]{0,12}(0?\.\d{3,}|\d\.\d+e-\d+)")),
     ("std", re.compile(r"(?:±|\+/-)\s*(0?\.\d{3,})")),
-    ("p_value", re.compile(r"(?i)\bp(?:[- _]?val(?:ue)?)?\b`?\**\s*(?:[=<≈:~]|&lt;)\s*(\d*\.?\d+(?:\s*[eE]-?\d+|\s*[×x]\s*10\^?-?\d+)?)")),
+    (
+        "p_value",
+        re.compile(
+            r"(?i)\bp(?:[- _]?val(?:ue)?)?\b`?\**\s*(?:[=<≈:~]|&lt;)\s*(\d*\.?\d+(?:\s*[eE]-?\d+|"
+            r"\s*[×x]\s*10\^?-?\d+)?)"
+        ),
+    ),
     ("t_statistic", re.compile(r"(?i)\bt(?:[- ]stat\w*)?\s*[=≈]\s*(-?\d+\.\d+)")),
     ("params", re.compile(r"(?i)" + _N + r"\s*(?:M|million)\s*(?:model )?param")),
     ("params", re.compile(r"(?i)" + _N + r"\s+(?:model |total |trainable )?param(?:eter)?s\b")),
-)  # fmt: skip
+)
 # Cheap word that must be in the lower-case line for the pattern to be tried.
-_NEEDS = {"val_bpb": "bpb", "val_loss": "", "bytes": "b", "mib": "mib", "mb": "mb", "ms": "ms", "minutes": "min", "step_ms": "ms",
-          "steps": "step", "std": "", "p_value": "p", "params": "param"}  # fmt: skip
+_NEEDS = {
+    "val_bpb": "bpb",
+    "val_loss": "",
+    "bytes": "b",
+    "mib": "mib",
+    "mb": "mb",
+    "ms": "ms",
+    "minutes": "min",
+    "step_ms": "ms",
+    "steps": "step",
+    "std": "",
+    "p_value": "p",
+    "params": "param",
+}
 
 _STATEMENTS: tuple[tuple[str, re.Pattern[str]], ...] = (
-    ("unlimited", re.compile(r"(?i)unlimited[- ]compute|unlimited track|no (?:time|wall-?clock) (?:limit|cap)|unconstrained compute|beyond the 10[- ]min")),
-    ("track", re.compile(r"(?i)\bnon[-_ ]?record\b|\btrack\b|10[-_ ]?min[-_ ]?16[-_ ]?mb|record submission|not (?:a |an )?(?:official )?(?:leaderboard|record|sota)")),
-    ("hardware", re.compile(r"(?i)\b(?:\d+\s*[x×]\s*)?(?:NVIDIA |AMD |RTX ?|GTX ?)?(?:[HB]\d00\b|A100|A800|A40\b|A10G?\b|L40S?|L4\b|GH200|4090|5090|3090|4080|3080|5080|RTX|T4\b|V100|MI\d{3}|TPU|Apple M\d|M[1-4] (?:Max|Pro|Ultra)|DGX|GB10)")),
+    (
+        "unlimited",
+        re.compile(
+            r"(?i)unlimited[- ]compute|unlimited track|no (?:time|wall-?clock) (?:limit|cap)|"
+            r"unconstrained compute|beyond the 10[- ]min"
+        ),
+    ),
+    (
+        "track",
+        re.compile(
+            r"(?i)\bnon[-_ ]?record\b|\btrack\b|10[-_ ]?min[-_ ]?16[-_ ]?mb|record submission|"
+            r"not (?:a |an )?(?:official )?(?:leaderboard|record|sota)"
+        ),
+    ),
+    (
+        "hardware",
+        re.compile(
+            r"(?i)\b(?:\d+\s*[x×]\s*)?(?:NVIDIA |AMD |RTX ?|GTX ?)?(?:[HB]\d00\b|A100|A800|A40\b|"
+            r"A10G?\b|L40S?|L4\b|GH200|4090|5090|3090|4080|3080|5080|RTX|T4\b|V100|MI\d{3}|TPU|"
+            r"Apple M\d|M[1-4] (?:Max|Pro|Ultra)|DGX|GB10)"
+        ),
+    ),
     ("apt", re.compile(r"(?i)\bapt(?:-get)? (?:install|update)|\bapt-get\b|\bbrew install|\byum install")),
     ("pip", re.compile(r"(?i)\bpip3? install\b|\buv pip\b|\brequirements\.txt\b")),
-    ("network", re.compile(r"(?i)\bwget\b|\bcurl\b|huggingface-cli|\bhf download|hf_hub_download|snapshot_download|load_dataset|git clone|\bdownload(?:s|ed|ing)?\b|https?://(?!github\.com/openai)\S+\.(?:bin|pt|npz|gz|zip|tar)")),
-    ("single_seed", re.compile(r"(?i)\b(?:single|one|1)[- ]seed\b|\bonly (?:one|1|a single) (?:seed|run)\b|\bseed 1337 only|\bn ?= ?1\b|\bsingle run\b|\b1 run\b")),
-    ("seeds", re.compile(r"(?i)\b(?:[2-9]|\d\d|two|three|four|five|six)[- ]?(?:seeds?|runs)\b|\bseeds?\b[^|\n]{0,10}\d+\s*(?:,|/|and)\s*\d+")),
-    ("not_run", re.compile(r"(?i)\b(?:not|never|hasn't|haven't|has not|have not) (?:yet )?(?:been )?(?:run|tested|validated|evaluated|trained|verified)\b|\b(?:pending|awaiting|await|TBD|to be (?:run|filled|determined|added)|in progress|work in progress|WIP|placeholder)\b|\bexpected (?:val_?)?bpb|compute credits?")),
-    ("eval_adaptation", re.compile(r"(?i)\btest[- ]time training\b|\bTTT\b|\bscore[- ]first\b|\bbackward[- ]looking\b")),
+    (
+        "network",
+        re.compile(
+            r"(?i)\bwget\b|\bcurl\b|huggingface-cli|\bhf download|hf_hub_download|snapshot_download|"
+            r"load_dataset|git clone|\bdownload(?:s|ed|ing)?\b|"
+            r"https?://(?!github\.com/openai)\S+\.(?:bin|pt|npz|gz|zip|tar)"
+        ),
+    ),
+    (
+        "single_seed",
+        re.compile(
+            r"(?i)\b(?:single|one|1)[- ]seed\b|\bonly (?:one|1|a single) (?:seed|run)\b|"
+            r"\bseed 1337 only|\bn ?= ?1\b|\bsingle run\b|\b1 run\b"
+        ),
+    ),
+    (
+        "seeds",
+        re.compile(
+            r"(?i)\b(?:[2-9]|\d\d|two|three|four|five|six)[- ]?(?:seeds?|runs)\b|"
+            r"\bseeds?\b[^|\n]{0,10}\d+\s*(?:,|/|and)\s*\d+"
+        ),
+    ),
+    (
+        "not_run",
+        re.compile(
+            r"(?i)\b(?:not|never|hasn't|haven't|has not|have not) (?:yet )?(?:been )?(?:run|tested|"
+            r"validated|evaluated|trained|verified)\b|\b(?:pending|awaiting|await|TBD|to be (?:run|"
+            r"filled|determined|added)|in progress|work in progress|WIP|placeholder)\b|"
+            r"\bexpected (?:val_?)?bpb|compute credits?"
+        ),
+    ),
+    (
+        "eval_adaptation",
+        re.compile(r"(?i)\btest[- ]time training\b|\bTTT\b|\bscore[- ]first\b|\bbackward[- ]looking\b"),
+    ),
     ("calibration", re.compile(r"(?i)\bcalibrat\w+|\bHessians?\b")),
-    ("supersedes", re.compile(r"(?i)\b(?:built on|based on|builds on|fork of|derived from|follow-?up (?:to|of)|supersedes)\b")),
-    ("val_data", re.compile(r"(?i)\b(?:train(?:s|ed|ing)?|fine-?tun\w+|calibrat\w+|adapt\w*|fit(?:ted)?)\b[^.\n]{0,60}\bval(?:idation)?\b(?!_bpb|_loss)|\bval[- ]only\b")),
-)  # fmt: skip
+    (
+        "supersedes",
+        re.compile(
+            r"(?i)\b(?:built on|based on|builds on|fork of|derived from|follow-?up (?:to|of)|"
+            r"supersedes)\b"
+        ),
+    ),
+    (
+        "val_data",
+        re.compile(
+            r"(?i)\b(?:train(?:s|ed|ing)?|fine-?tun\w+|calibrat\w+|adapt\w*|"
+            r"fit(?:ted)?)\b[^.\n]{0,60}\bval(?:idation)?\b(?!_bpb|_loss)|\bval[- ]only\b"
+        ),
+    ),
+)
 _LIMIT = 400
 
 
 def read_readme(path: str, data: bytes) -> Readme:
     """Read a README: see `Readme`. Values carry the line they stand in; never raises.
 
-    Kinds of `values`: "val_bpb", "val_loss", "bytes", "mib", "mb", "seconds", "ms", "minutes", "steps", "step_ms", "std",
-    "p_value", "t_statistic", "params". "mib" and "mb" hold bytes, "minutes" and "ms" hold seconds; `text` keeps the unit.
+    Kinds of `values`: "val_bpb", "val_loss", "bytes", "mib", "mb", "seconds", "ms", "minutes", "steps", "step_ms",
+    "std", "p_value", "t_statistic", "params". "mib" and "mb" hold bytes, "minutes" and "ms" hold seconds; `text`
+    keeps the unit.
     """
     found = Readme(path, decode(data[:MAX_BYTES]))
     lines = found.text.split("\n")
@@ -177,7 +265,9 @@ def _statements(found: Readme, line: str, number: int) -> None:
             found.statements.setdefault(kind, []).append(Source(found.path, number, line.strip()[:300]))
 
 
-_SEED_BPB = re.compile(r"(?i)\bseed\s*[:=]?\s*`?(\d{1,10})`?\**\s*[:=)→-]+\s*\**`?(?:val_?bpb\s*[:=]?\s*`?)?(\d\.\d{3,})")
+_SEED_BPB = re.compile(
+    r"(?i)\bseed\s*[:=]?\s*`?(\d{1,10})`?\**\s*[:=)→-]+\s*\**`?(?:val_?bpb\s*[:=]?\s*`?)?(\d\.\d{3,})"
+)
 
 
 def _seed_sentences(found: Readme, lines: list[str]) -> None:

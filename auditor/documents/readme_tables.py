@@ -12,7 +12,14 @@ from auditor.documents.model import Quantity, Source
 _COLUMNS: tuple[tuple[str | None, re.Pattern[str]], ...] = (
     ("seed", re.compile(r"^\W*(?:seeds?|run ?/ ?seed|random seed)\b")),
     (None, re.compile(r"delta|Δ|\bdiff|\bvs\b|gain|improve|change|margin|%|baseline|sota|merged|status|note")),
-    ("pre_bpb", re.compile(r"pre[- _]?(?:quant|ttt|gptq)\w*|post[- _]?ema|float|fp32|bf16|raw bpb|no ttt|w/o|without|roundtrip|before|\bema\b")),
+    (
+        "pre_bpb",
+        re.compile(
+            r"pre[- _]?(?:quant|ttt|gptq)\w*|post[- _]?ema|float|fp32|bf16|raw bpb|no ttt|w/o|without|"
+            r"roundtrip|before|\bema\b|pass[ _-]?\d"
+        ),
+    ),
+    ("steps", re.compile(r"^\W*(?:(?!ms)\w+[ _])?(?:steps?|iterations|iters)\b")),
     ("step_ms", re.compile(r"ms ?/ ?step|step[_ ](?:avg|time|ms)|ms per step|\bms\b.*step|avg step")),
     ("std", re.compile(r"^\W*(?:std|stdev|sd|σ)\b")),
     ("p_value", re.compile(r"^\W*p(?:-| |_)?val")),
@@ -21,12 +28,26 @@ _COLUMNS: tuple[tuple[str | None, re.Pattern[str]], ...] = (
     ("code_bytes", re.compile(r"^\W*code")),
     ("model_bytes", re.compile(r"^\W*(?:model|weights|compressed)\b.*(?:bytes|size|mb|mib)?$")),
     ("artifact_bytes", re.compile(r"artifact|total|bytes|size|submission|\bmi?b\b")),
-    ("eval_seconds", re.compile(r"(?:eval|ttt).*(?:time|s\b|sec|wall|ms)|(?:time|wall).*(?:eval|ttt)|^\W*(?:eval|ttt)\W*(?:\(s\))?$")),
+    (
+        "eval_seconds",
+        re.compile(
+            r"(?:eval|ttt).*(?:time|s\b|sec|wall|ms)|(?:time|wall).*(?:eval|ttt)|^\W*(?:eval|"
+            r"ttt)\W*(?:\(s\))?$"
+        ),
+    ),
     ("train_seconds", re.compile(r"train.*(?:time|s\b|sec|wall|ms)|wall|^\W*time|train_ms|^\W*train\W*$|stop")),
-    ("steps", re.compile(r"^\W*(?:\w+ )?(?:steps?|iterations|iters)\b")),
-)  # fmt: skip
-_KINDS = {"val_bpb": "val_bpb", "pre_bpb": "val_bpb", "val_loss": "val_loss", "steps": "steps", "train_seconds": "seconds",
-          "eval_seconds": "seconds", "step_ms": "step_ms", "std": "std", "p_value": "p_value"}  # fmt: skip
+)
+_KINDS = {
+    "val_bpb": "val_bpb",
+    "pre_bpb": "val_bpb",
+    "val_loss": "val_loss",
+    "steps": "steps",
+    "train_seconds": "seconds",
+    "eval_seconds": "seconds",
+    "step_ms": "step_ms",
+    "std": "std",
+    "p_value": "p_value",
+}
 _SEED_CELL = re.compile(r"^\W*(?:seed|run|s)?[\s_=:#-]*(\d{1,10})\b(?!\.\d)", re.IGNORECASE)
 _SUMMARY = re.compile(r"(?i)mean|average|avg|median|std|stdev|σ|total|delta|improvement")
 _CELL_NUMBER = re.compile(r"(?<![\w.])[~≈]?(\d{1,3}(?:,\d{3})+(?:\.\d+)?|\d+\.?\d*(?:e-?\d+)?)")
@@ -72,6 +93,7 @@ def _row(
 ) -> None:
     seed = _seed(row, metrics)
     kept: dict[str, Quantity] = {}
+    scored = False
     label = "" if seed is not None or not row else row[0].lower()
     for cell, head, metric in zip(row, header, metrics, strict=False):
         name = metric
@@ -86,9 +108,11 @@ def _row(
             found.values.append((_KINDS[name], quantity))
         elif name.endswith("bytes"):
             found.values.append((_size_kind(cell, head), quantity))
-        # The last BPB column is the final one: tables read from before to after.
-        if name == "val_bpb" or name not in kept:
+        # A column named val_bpb is the score; otherwise the last: tables read from before to after.
+        plain = name == "val_bpb" and re.fullmatch(r"\W*(?:val[_ ])?bpb\W*", head.lower()) is not None
+        if name not in kept or plain or (name == "val_bpb" and not scored):
             kept[name] = quantity
+            scored = scored or plain
     if seed is not None:
         if "val_bpb" not in kept and "pre_bpb" in kept:
             kept["val_bpb"] = kept["pre_bpb"]
@@ -106,9 +130,7 @@ def _seed(row: list[str], metrics: list[str | None]) -> str | None:
     return str(int(match[1])) if match else None
 
 
-def _across(
-    path: str, number: int, line: str, row: list[str], seeds: list[re.Match[str] | None], found: Table
-) -> None:
+def _across(path: str, number: int, line: str, row: list[str], seeds: list[re.Match[str] | None], found: Table) -> None:
     """A table with one column per seed: the row names the metric."""
     name = column(row[0]) if row else None
     if name in (None, "seed", "pre_bpb"):

@@ -12,10 +12,14 @@ from auditor.text import decode
 _ASSIGN = re.compile(r"""(?:^|(?<=[\s;&(]))([A-Za-z_]\w*)=("(?:[^"\\]|\\.)*"|'[^']*'|\$\([^)]*\)|[^\s;&|)]*)""")
 _EXPORT = re.compile(r"^\s*(?:export|set|setx|declare -x|ENV|env)\s+", re.IGNORECASE)
 _RUNS = re.compile(
-    r"(?<![\w./-])(?:torchrun|python3?(?:\.\d+)?|uv run|accelerate|srun|deepspeed|bash|sh|pip3?|apt(?:-get)?|conda|git|wget|curl|"
+    r"(?<![\w./-])(?:torchrun|python3?(?:\.\d+)?|uv run|accelerate|srun|deepspeed|bash|sh|"
+    r"pip3?|apt(?:-get)?|conda|git|wget|curl|"
     r"huggingface-cli|hf|modal|docker|nvidia-smi|cd|mkdir|cp|for|lrzip|tar|sudo)(?=\s)|\S+\.(?:py|sh)\b"
 )
-_LAUNCH = re.compile(r"(?<![\w-])(?:torchrun|srun|accelerate|deepspeed)\s|python3?\s[^|;&]*\.py\b|-m torch\.distributed|bash\s+\S+\.sh|\.py\b")
+_LAUNCH = re.compile(
+    r"(?<![\w-])(?:torchrun|srun|accelerate|deepspeed)\s|python3?\s[^|;&]*\.py\b|"
+    r"-m torch\.distributed|bash\s+\S+\.sh|\.py\b"
+)
 _PROMPT = re.compile(r"^\s*(?:\$|>|%|#(?=\s*(?:torchrun|python)))\s+(?=\S)")
 _LOOP = re.compile(r"\bfor\s+(\w*SEED\w*)\s+in\s+([^;\n]+?)\s*(?:;|$|\bdo\b)", re.IGNORECASE)
 _DEFAULT = re.compile(r"^\$\{(\w+):?[-=]([^}]*)\}$")
@@ -90,8 +94,8 @@ def _command(path: str, number: int, text: str, found: Shell) -> None:
         found.commands.append(source)
         if _LAUNCH.search(body):
             found.launches.append(source)
-            for name, value in re.findall(r"(?:^|\s)--([a-z][\w-]+)[= ]([\w./-]+)", body):
-                if name in ("nproc_per_node", "nproc-per-node", "standalone"):
+            for name, value in re.findall(r"(?:^|\s)--([a-z][\w-]+)[= ](\w[\w./-]*)", body):
+                if name in ("nproc_per_node", "nproc-per-node", "nnodes"):
                     _assign(name.replace("-", "_"), value, source, found)
 
 

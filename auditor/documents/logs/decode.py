@@ -56,7 +56,7 @@ def decode_log(path: str, source: bytes | BinaryIO) -> Decoded:
         skipped, newlines = gap
         _skip(found, newlines)
         found.problems.append(
-            f"{path}: {skipped:,} bytes in the middle were not read (lines {found.skipped[0]} to {found.skipped[1] - 1})"
+            f"{path}: {skipped:,} bytes in the middle were not read, lines {found.skipped[0]} to {found.skipped[1] - 1}"
             if found.skipped
             else f"{path}: {skipped:,} bytes in the middle were not read"
         )

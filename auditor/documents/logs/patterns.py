@@ -1,4 +1,4 @@
-"""One line of a log to typed facts. Patterns are searched anywhere in a line: logs carry time stamps and rank prefixes."""
+"""One line of a log to typed facts. Patterns are searched anywhere in a line: logs carry stamps and rank prefixes."""
 
 from __future__ import annotations
 
@@ -20,8 +20,10 @@ PAIR = re.compile(
 # The same without an end condition: lines written twice without a line end (`elapsed=273.8sttt_sliding:done`).
 _PAIR_LOOSE = re.compile(rf"(?<![\w.])(?P<key>[A-Za-z_][\w./+@-]*?)(?P<spaced>)[:=]\s*(?P<num>{_NUM})(?P<unit>ms|s)?")
 STAMP = re.compile(
-    r"^\s*(?:\d{9,10}(?:\.\d+)?\s+|\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|[+-]\d\d:?\d\d)?\]?\s*(?:-\s*)?|"
-    r"\[?\d\d:\d\d:\d\d(?:[.,]\d+)?\]?\s+|\[?(?:default|rank) ?\d+\]?:\s*|\[\w{2,9}\]\s+|(?:INFO|DEBUG|WARNING)[: ]+(?:root:)?)+"
+    r"^\s*(?:\d{9,10}(?:\.\d+)?\s+|\[?\d{4}-\d\d-\d\d[T ]\d\d:\d\d:\d\d(?:[.,]\d+)?(?:Z|"
+    r"[+-]\d\d:?\d\d)?\]?\s*(?:-\s*)?|"
+    r"\[?\d\d:\d\d:\d\d(?:[.,]\d+)?\]?\s+|\[?(?:default|rank) ?\d+\]?:\s*|\[\w{2,9}\]\s+|"
+    r"(?:INFO|DEBUG|WARNING)[: ]+(?:root:)?)+"
 )
 _STEP = re.compile(r"(?:^|[\s\]|>(])(?i:step)[: ]\s*(\d+)(?:\s*/\s*(\d+))?(?!\d*[.:]\d)")
 _FRACTION_STEP = re.compile(r"^\W*(\d+)\s*/\s*(\d+)\s+(?=(?:val|train)_(?:loss|bpb))")
@@ -33,7 +35,8 @@ _FRACTION = re.compile(r"(?<![\w.])[a-zA-Z]{0,6}(\d[\d,]*)\s*/\s*(\d[\d,]*)(?![\
 _PERCENT = re.compile(r"\[\s*(\d{1,3}(?:\.\d+)?)%\]")
 _BPB_KEY = re.compile(r"(?i)(?:^|_|\b)(bpb|bb|rb)$")
 _NOT_RESULT = re.compile(
-    r"(?i)(?:^|_)(?:train|delta|gain|baseline|target|improv\w*|best|p1|threshold|std|probe|claimed|expected|record|diff)_?(?:val_)?bpb"
+    r"(?i)(?:^|_)(?:train|delta|gain|baseline|target|improv\w*|best|p1|threshold|std|probe|"
+    r"claimed|expected|record|diff)_?(?:val_)?bpb"
 )
 _LOSS_KEYS = ("val_loss", "vl", "loss", "valloss", "val_ce")
 _TIME_KEYS = ("eval_time", "elapsed", "eval", "time", "t", "eval_seconds", "eval_time_s", "seconds", "wall")
@@ -45,28 +48,45 @@ _BARE = r"([\d][\d,_]{4,})\b(?!\.)"
 _SIZES = tuple(
     (kind, re.compile("(?i)" + pattern))
     for kind, pattern in (
-        ("total", rf"total (?:\w+ )?(?:submission|artifact|compressed|size|model\s*\+\s*code)(?: size)?\s*(?P<codec>[^:=]*?)\s*[:=]\s*{_BYTES}"),
-        ("total", r"(?:submission[_ ]size|total[_ ](?:submission[_ ]|artifact[_ ])?bytes|bytes[_ ]total|artifact[_ ]total)(?P<codec>)\w*\s*[:=]\s*([\d][\d,_]*)\b(?!\.)"),
+        (
+            "total",
+            r"total (?:\w+ )?(?:submission|artifact|compressed|size|"
+            rf"model\s*\+\s*code)(?: size)?\s*(?P<codec>[^:=]*?)\s*[:=]\s*{_BYTES}",
+        ),
+        (
+            "total",
+            r"(?:submission[_ ]size|total[_ ](?:submission[_ ]|artifact[_ ])?bytes|bytes[_ ]total|"
+            r"artifact[_ ]total)(?P<codec>)\w*\s*[:=]\s*([\d][\d,_]*)\b(?!\.)",
+        ),
         ("total", rf"\|\s*total(?P<codec>)\s*[:=]\s*{_BYTES}"),
         ("total", rf"\bsize[_ ]?check\b[^\d]{{0,12}}(?P<codec>){_BARE}\s*/\s*16[,_]?000[,_]?000"),
         ("total", rf"(?:total size|submission)(?P<codec>)\s*[:=]?\s*{_BARE}\s*(?:bytes )?exceeds"),
         ("model", rf"serialized (?:\w+ )?model(?P<codec>[^:=(]*?(?:export:[\w+.-]+)?)(?:\([^)]*\))?\s*[:=]\s*{_BYTES}"),
         ("model", rf"serialized (?:\w+ )?model(?P<codec>[^:=(]*?):\S*\s+bytes[:=]{_BARE}"),
         ("model raw", rf"\braw model(?P<codec>)\s*[:=]\s*{_BYTES}"),
-        ("model", rf"(?:compressed model|model compressed|quantized model|saved compressed model)(?P<codec>[^:=]*?)\s*[:=]\s*{_BYTES}"),
+        (
+            "model",
+            r"(?:compressed model|model compressed|quantized model|"
+            rf"saved compressed model)(?P<codec>[^:=]*?)\s*[:=]\s*{_BYTES}",
+        ),
         ("model", rf"\bq_?size(?P<codec>)\s*[:=]\s*{_BYTES}"),
-        ("artifact", rf"(?:^|[\s\]])(?:final )?artifact(?:[_ ](?:size|bytes))?(?P<codec>)\s*[:=]\s*([\d][\d,_]{{5,}})\b(?!\.)"),
+        (
+            "artifact",
+            r"(?:^|[\s\]])(?:final )?artifact(?:[_ ](?:size|"
+            r"bytes))?(?P<codec>)\s*[:=]\s*([\d][\d,_]{5,})\b(?!\.)",
+        ),
     )
-)  # fmt: skip
+)
 _TRIPLE = re.compile(
     r"(?i)\bmodel\s?[:=]\s?([\d,]{5,})\D{0,12}\bcode\s?[:=]\s?([\d,]{3,})\D{0,12}\btotal\s?[:=]\s?([\d,]{5,})"
 )
 _CODE = re.compile(
-    rf"(?i)\bcode(?:[_ ](?:size|bytes))?\s*(?P<how>\([^)]*\))?\s*[:=]\s*([\d][\d,_]*)\s*(?:bytes|B\b|$)(?P<rest>[^|]*)"
+    r"(?i)\bcode(?:[_ ](?:size|bytes))?\s*(?P<how>\([^)]*\))?\s*[:=]\s*([\d][\d,_]*)\s*(?:bytes|B\b|$)(?P<rest>[^|]*)"
 )
 
 _SECONDS = re.compile(
-    r"(?i)(?:\bin\s+|\btook\s+|\bdone\s*\(|\belapsed\s*[:=]?\s*|(?:^|[\s(_])(?:total_)?(?:\w+_)?(?:time|elapsed|seconds|t)\s*[:=]\s*)"
+    r"(?i)(?:\bin\s+|\btook\s+|\bdone\s*\(|\belapsed\s*[:=]?\s*|(?:^|"
+    r"[\s(_])(?:total_)?(?:\w+_)?(?:time|elapsed|seconds|t)\s*[:=]\s*)"
     r"~?([\d,]*\.?\d+)\s?(ms|seconds|secs|sec|s|minutes|min|m)?(?![\w%])"
 )
 _RESERVE = re.compile(r"(?i)reserv(?:e|ing)[ :=]+(\d+(?:\.\d+)?)\s?(ms|s)\b")
@@ -227,7 +247,7 @@ def result_facts(text: str, number: int) -> list[EvalResult]:
 
 
 def size_facts(text: str, number: int) -> list[SizeLine]:
-    """Sizes a line states, bytes. Kinds "artifact" and totals without a codec are settled by the run (`runs.settle`)."""
+    """Sizes a line states, bytes. "artifact" and totals without a codec are settled by the run (`runs.settle`)."""
     shown = text.strip()[:300]
     found: list[SizeLine] = []
     triple = _TRIPLE.search(text)
@@ -261,7 +281,10 @@ def _codec(text: str | None) -> str:
 
 def phase_fact(text: str, number: int) -> tuple[str, int, float] | None:
     """A timed phase: `GPTQ:collected 67 Hessians in 4.1s` becomes ("GPTQ:collected Hessians", line, 4.1)."""
-    match = _RESERVE.search(text) or _SECONDS.search(text)
+    reserved = _RESERVE.search(text)
+    if reserved is not None and (value := to_number(reserved[1])) is not None:
+        return f"{label_of(text[: reserved.start()])}:reserving".lstrip(":"), number, to_seconds(value, reserved[2])
+    match = _SECONDS.search(text)
     if match is None:
         return None
     value = to_number(match[1])

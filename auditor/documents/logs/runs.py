@@ -11,7 +11,8 @@ from auditor.documents.model import LogRun, Quantity, SizeLine, Source, StepLine
 #: Lines remembered per marker.
 MAX_MARKS = 200
 _OPENERS = re.compile(
-    r"(?:Hyperparameters:|logs/\S+\.txt\s*$|Running Python|val_bpb:enabled|train_loader:dataset|model_params: ?\d|world_size: ?\d|"
+    r"(?:Hyperparameters:|logs/\S+\.txt\s*$|Running Python|val_bpb:enabled|"
+    r"train_loader:dataset|model_params: ?\d|world_size: ?\d|"
     r"seed: ?\d|Setting OMP_NUM_THREADS|train_batch_tokens: ?\d|attention_mode:|.{0,70}torch/distributed/run\.py)"
 )
 _FIRST_STEP = re.compile(r"(?:\s*[Ss]tep[: ]\s*)?[01]\s*/\s*\d+\s+\W*(?:\[\w+\] )?(?:train|val)?_?[Ll]oss")
@@ -32,11 +33,13 @@ _STATES = {
     "dataset",
     "progress",
     "loaded",
+    "reserving",
 }
 _NO_SETTING = re.compile(r"(?:\w+_)?(?:loader|step|val_loss|val_bpb|train_loss|train_time|step_avg)$|tokens$|pattern$")
 _SEED = re.compile(r"(?<![\w.])(?i:seed)\s?[:=]\s?(\d{1,10})(?![\d.])|[=#-]{2,} ?(?i:seed) (\d{1,10})\b")
 _PARAMS = re.compile(
-    r"(?<![\w])(?:model_params|num_params|total_params|n_params|Total parameters|Model parameters|params)\s?[:=]\s?([\d,_]{4,})",
+    r"(?<![\w])(?:model_params|num_params|total_params|n_params|Total parameters|"
+    r"Model parameters|params)\s?[:=]\s?([\d,_]{4,})",
     re.I,
 )
 _VAL_TOKENS = re.compile(
@@ -289,10 +292,9 @@ def settle(run: LogRun) -> None:
             kind = "model raw" if _is_raw(item) else "model"
         settled.append(dataclasses.replace(item, kind=kind))
     models = [item.size for item in settled if item.kind == "model"]
-    coded = any(item.kind == "total" and item.codec for item in settled)
     for i, item in enumerate(settled):
         if item.kind == "total" and not item.codec:
-            settled[i] = dataclasses.replace(item, kind=_total_kind(item, models, codes, coded))
+            settled[i] = dataclasses.replace(item, kind=_total_kind(item, settled, codes))
         elif item.kind == "artifact":
             total = any(item.size == model + code for model in models for code in codes)
             settled[i] = dataclasses.replace(item, kind="total" if total else "model", codec=item.codec or "artifact")
@@ -304,9 +306,13 @@ def _is_raw(item: SizeLine) -> bool:
     return item.size > 20_000_000 or patterns.STAMP.sub("", item.text).startswith("Serialized model:")
 
 
-def _total_kind(item: SizeLine, models: list[int], codes: list[int], coded: bool) -> str:
+def _total_kind(item: SizeLine, sizes: list[SizeLine], codes: list[int]) -> str:
+    """A total without codec is raw when it is the float model plus code, or far larger than the packed totals."""
+    models = [other.size for other in sizes if other.kind == "model"]
+    raws = [other.size for other in sizes if other.kind == "model raw"]
+    packed = [other.size for other in sizes if other.kind == "total" and other.codec]
     if any(item.size == model + code for model in models for code in codes):
         return "total"
-    if coded or item.size > 40_000_000:
+    if any(item.size == raw + code for raw in raws for code in codes) or item.size > 40_000_000:
         return "total raw"
-    return "total"
+    return "total raw" if packed and item.size > 1.2 * max(packed) else "total"

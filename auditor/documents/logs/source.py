@@ -1,4 +1,4 @@
-"""Where a log holds a copy of the program that wrote it: its f-strings look like results and must not be read as such."""
+"""Where a log holds a copy of the program that wrote it: its f-strings look like results and must not be read so."""
 
 from __future__ import annotations
 
@@ -7,7 +7,8 @@ from collections.abc import Sequence
 
 _IMPORT = re.compile(r"(?:import \w|from [\w.]+ import )")
 _CODE = re.compile(
-    r"\s*(?:import |from [\w.]+ import |def |class |async def |if .*:|elif .*:|else:|for .*:|while .*:|try:|except|finally:|"
+    r"\s*(?:import |from [\w.]+ import |def |class |async def |if .*:|elif .*:|else:|for .*:|"
+    r"while .*:|try:|except|finally:|"
     r"with .*:|return\b|raise\b|assert\b|del |global |pass$|break$|continue$|@\w|#|\"\"\"|'''|[\])}]+[,:)]?\s*$|"
     r"[\w.\[\]\"', ]+(?:: ?[\w\[\]., |]+)? [-+*/|&@%]?= \S|[\w.]+\(.*[(,)]\s*$|\w+=\S.*;)"
 )
@@ -15,10 +16,13 @@ _INDENTED = re.compile(r"(?: {4}|\t)\s*\S")
 # Lines only a running program prints, at the first column or behind a time stamp. No `search`: code never begins so.
 _LOG = re.compile(
     r"(?:\[?[\d:. T-]{5,30}\]?\s+)?(?:"
-    r"step[: ]\s*\d+/\d+|\d+/\d+ (?:train|val)_loss|model_params: ?\d|world_size: ?\d|(?:loop_)?warmup_step: ?\d|train_loader:dataset|"
-    r"val_bpb:enabled|[WIE]\d{4} \d\d:|peak memory alloc|seed: ?\d+\s*$|Running P|\| NVIDIA-SMI|\+-{20}|={60,}\s*$|-{60,}\s*$|"
+    r"step[: ]\s*\d+/\d+|\d+/\d+ (?:train|val)_loss|model_params: ?\d|world_size: ?\d|"
+    r"(?:loop_)?warmup_step: ?\d|train_loader:dataset|"
+    r"val_bpb:enabled|[WIE]\d{4} \d\d:|peak memory alloc|seed: ?\d+\s*$|Running P|"
+    r"\| NVIDIA-SMI|\+-{20}|={60,}\s*$|-{60,}\s*$|"
     r"Hyperparameters:|train_batch_tokens: ?\d|stopping_early|Serialized model|Code size|gptq:|attention_mode|"
-    r"final_\w+ val_loss|Traceback \(most|train_shards: ?\d|val_tokens: ?\d|logs/\S+\.txt\s*$|\w{3} \w{3} +\d+ \d\d:\d\d:\d\d)"
+    r"final_\w+ val_loss|Traceback \(most|train_shards: ?\d|val_tokens: ?\d|logs/\S+\.txt\s*$|"
+    r"\w{3} \w{3} +\d+ \d\d:\d\d:\d\d)"
 )
 _PACKED = 2000
 _WINDOW = 60
@@ -28,7 +32,7 @@ _SEARCH_LIMIT = 200_000
 def find_source(lines: Sequence[str], start: int = 0) -> tuple[int, int] | None:
     """Half-open 0-based line range of the next program printed at or after `start`, None when there is none.
 
-    A program begins with an import that more code follows (its comments and docstring before it belong to it), or in the
+    A program begins with an import that more code follows (with the comments and docstring before it), or in the
     middle when the log's own beginning was cut. It ends before the first line that only a running program prints.
     """
     for i in range(start, len(lines)):
