@@ -416,3 +416,24 @@ def test_command_prints_and_writes(tmp_path, capsys):
 def test_corpus_forms(repo, number, codecs):
     found = read_program(Submission.from_git(repo, number)[0])
     assert found.packed and found.main.codecs == codecs and parses(found.main)
+
+
+def test_several_files_in_one_payload():
+    """A stub that unpacks a runner, the program and a kernel into a temporary folder and starts the runner."""
+    runner = "import os\nimport program\n" + "os.environ['A'] = '1'  # settings\n" * 9 + "program.main()\n"
+    kernel = "// C++ " + "x" * 400 + "\nint main() { return 0; }\n"
+    bundle = "\n# === NEXT ===\n".join((runner, SOURCE, kernel))
+    text = base64.b85encode(lzma.compress(bundle.encode(), lzma.FORMAT_RAW, filters=FILTERS)).decode()
+    stub = (
+        "import lzma, base64, tempfile, os, sys\n"
+        f"b = lzma.decompress(base64.b85decode({text!r}), format=lzma.FORMAT_RAW, "
+        "filters=[{'id': lzma.FILTER_LZMA2}])\n"
+        "d = tempfile.mkdtemp()\n"
+        "for n, c in zip(['run.py', 'program.py', 'k/kernel.cpp'], b.decode().split('\\n# === NEXT ===\\n')):\n"
+        "    f = os.path.join(d, n); os.makedirs(os.path.dirname(f), exist_ok=True)\n"
+        "    open(f, 'w').write(c)\n"
+        "sys.path.insert(0, d)\nexec(open(os.path.join(d, 'run.py')).read())\n"
+    )
+    found = program({"train_gpt.py": stub})
+    assert found.main.text == SOURCE and found.packed and found.problems == []
+    assert sorted(layer.text for layer in found.layers if layer.parent) == sorted((runner, SOURCE))

@@ -40,6 +40,7 @@ class Evaluator:
         self.sinks: list[Sink] = []
         self.troubles: list[tuple[int, str]] = []
         self.names: dict[str, Any] = {"__file__": Place(script), "__name__": "__main__"}
+        self.written: dict[str, Any] = {}
         self._locals: list[dict[str, Any]] = []
         self._called: set[str] = set()
         self._depth = self._steps = 0
@@ -299,6 +300,8 @@ class Evaluator:
         sink = library.sink(callee, arguments, named, self._module_place)
         if sink:
             sink.line = line
+            if sink.how == "write" and sink.target:
+                self.written[library.normal(sink.target)] = sink.value
             self.sinks.append(sink)
             # compile and the like hand the text on: the exec that follows sees the same text
             return arguments[0] if sink.how == "compile" and arguments else UNKNOWN
@@ -345,7 +348,10 @@ class Evaluator:
     # ------------------------------------------------------------------ files
 
     def read(self, place: Place) -> Any:
-        """Content of a sibling file, `UNKNOWN` when the place is none."""
+        """Content of a file the stub wrote itself or of a sibling file, `UNKNOWN` when the place is neither."""
+        own = self.written.get(library.normal(place.path))
+        if own is not None:
+            return own
         path = self.find(place)
         if path is None:
             return UNKNOWN

@@ -314,6 +314,9 @@ def _builtin(dotted: str, arguments: list[Any], named: dict[Any, Any]) -> Any:
         return range(*arguments) if len(range(*arguments)) <= MAX_REPEAT else UNKNOWN
     if dotted in ("list", "tuple", "reversed") and isinstance(first, list | tuple | bytes | str):
         return list(first)[::-1] if dotted == "reversed" else list(first)
+    if dotted in ("zip", "enumerate") and all(isinstance(a, list | tuple) for a in arguments):
+        rows = zip(*arguments, strict=False) if dotted == "zip" else enumerate(first)
+        return [list(row) for row in rows]
     if dotted == "dict":
         return dict(named)
     if dotted in ("textwrap.dedent", "inspect.cleandoc") and isinstance(first, str):
@@ -343,6 +346,8 @@ def _method(callee: Method, arguments: list[Any], named: dict[Any, Any], run: Ev
         return Data()  # flush() and the like yield nothing that matters
     if isinstance(owner, Spec):
         return owner
+    if isinstance(owner, dict) and name in ("items", "keys", "values") and not arguments:
+        return [list(row) if name == "items" else row for row in getattr(owner, name)()]
     if isinstance(owner, dict) and name == "get" and arguments:
         return owner.get(arguments[0], arguments[1] if len(arguments) > 1 else None)
     if isinstance(owner, list) and name == "append":
