@@ -283,6 +283,7 @@ def _implied(tokens: int, size: Interval) -> str:
     return f"{tokens:,} targets imply {round(size.middle):,} {error} bytes"
 
 
+@functools.lru_cache(maxsize=1 << 16)
 def _as_printed(value: float, text: str, digits: int) -> Interval:
     """Interval of a value of a log line, with the decimals it has in that line."""
     for found in re.findall(r"\d+\.\d+", text):

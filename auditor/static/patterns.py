@@ -128,12 +128,23 @@ def _breaks_lines(many: Many) -> bool:
     return "\n" in literal_text(many.separator) or any("\n" in literal_text(option) for option in many.options)
 
 
-def expression(pattern: Pattern, relaxed: bool = False) -> str:
-    """Regular expression text of a one-line pattern, one group per top-level field.
+def expression(pattern: Pattern, relaxed: bool = False, before: str = "", after: str = "") -> str:
+    """Regular expression text of a one-line pattern, one group per top-level field; `before` and `after` surround it.
 
     With `relaxed`, numeric fields accept a number of any precision: the words without the digits.
+
+    Everything between two open fields is taken where it first fits and never tried again (atomic groups, as in
+    `fnmatch`): the leftmost fit leaves most room for the rest, and a hostile line cannot make the search explode.
     """
-    return "".join(_part_expression(part, relaxed, group=True) for part in pattern)
+    pieces = [before, *(_part_expression(part, relaxed, group=True) for part in pattern), after]
+    runs = [""]
+    for piece in pieces:
+        if piece.strip("()") in (ANY, ".*"):
+            runs.append(piece)
+        else:
+            runs[-1] += piece
+    first, *rest = runs
+    return first + "".join(f"(?>{run})" for run in rest[:-1]) + "".join(rest[-1:])
 
 
 def _part_expression(part: Part, relaxed: bool, group: bool) -> str:
@@ -170,6 +181,8 @@ def field_expression(part: Field, relaxed: bool = False) -> str:
     if relaxed and part.numeric:
         return NUMBER
     body = _number_expression(kind, found)
+    if body == ANY:
+        return ANY  # it takes its padding along
     pad = found["width"] is not None
     fill = re.escape(found["fill"]) if found["fill"] else r"\s"
     if found["zero"] or found["fill"] == "0":

@@ -59,9 +59,22 @@ class Template:
         return self._compile(relaxed=True)
 
     def _compile(self, relaxed: bool) -> re.Pattern[str]:
-        body = expression(stripped(self.pattern), relaxed)
-        start = r".*?" if self.prefixed or not self.whole else r"\s*"
-        return re.compile(start + body + (r"\s*" if self.whole else ".*") + r"\Z", re.DOTALL)
+        before = r".*?" if self.prefixed or not self.whole else r"\s*"
+        after = r"\s*" if self.whole else ".*"
+        return re.compile(expression(stripped(self.pattern), relaxed, before, after) + r"\Z", re.DOTALL)
+
+    @functools.cached_property
+    def literals(self) -> tuple[str, ...]:
+        """Fixed text every line of this template holds: a cheap test before the regular expression."""
+        return tuple(part.text for part in stripped(self.pattern) if isinstance(part, Lit) and len(part.text) > 1)
+
+    def prints(self, text: str) -> bool:
+        """Whether this template can print the stripped line `text`."""
+        return all(literal in text for literal in self.literals) and self.regex.match(text) is not None
+
+    def words_of(self, text: str) -> bool:
+        """Whether the line has this template's words, whatever the precision of its numbers."""
+        return all(literal in text for literal in self.literals) and self.relaxed.match(text) is not None
 
     @functools.cached_property
     def fields(self) -> tuple[Field, ...]:
@@ -142,7 +155,7 @@ class TemplateSet:
         best: Template | None = None
         for text in variants(line):
             for template in self.candidates(text):
-                if template.regex.match(text) and (best is None or len(template.words) > len(best.words)):
+                if template.prints(text) and (best is None or len(template.words) > len(best.words)):
                     best = template
             if best is not None:
                 return best
@@ -152,7 +165,7 @@ class TemplateSet:
         """A template with the words of this line whose digits do not fit (only for lines `match` refuses)."""
         for text in variants(line):
             for template in self.candidates(text):
-                if len(template.words) >= 4 and template.relaxed.match(text):
+                if len(template.words) >= 4 and template.words_of(text):
                     return template
         return None
 

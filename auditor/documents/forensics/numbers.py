@@ -275,17 +275,32 @@ def _round_values(view: LogView, run: RunReadings) -> list[ForensicFact]:
 def _round_times(view: LogView, run: RunReadings) -> list[ForensicFact]:
     """Clocks in milliseconds that stand at whole seconds again and again."""
     times: dict[int, int] = {}
+    steps: dict[int, int] = {}
     for item in run.steps:
         if item.time is not None and item.step and item.time.half < 1e-3 and item.time.value > 10.0:
             times.setdefault(round(item.time.value * 1e3), item.line)
+            steps.setdefault(round(item.time.value * 1e3), item.step)
     whole = [(value, line) for value, line in times.items() if value % 1000 == 0]
-    chance = _chance(len(times), len(whole), 1e-3)
+    chance = _chance(len(times), len(whole), _whole_second_rate(steps))
     if len(whole) < 3 or chance > _CHANCE:
         return []
     summary = f"{len(whole)} of {len(times)} training clocks are whole seconds although milliseconds are printed"
     explanation = f"Measured clocks would be with a probability of about {chance:.0e}."
     sources = [at(view.log, line) for _, line in whole]
     return [fact("round-sequence", SUSPICIOUS, summary, sources, explanation)]
+
+
+def _whole_second_rate(steps: dict[int, int]) -> float:
+    """Mean probability that a clock (milliseconds -> step) stands at a whole second.
+
+    1 in 1000, but 1 in 10 where a steady pace leads there: at 95.00 ms a step every 200th step ends near one.
+    """
+    if not steps:
+        return 1e-3
+    last = max(steps)
+    pace = last / steps[last]
+    near = sum(min(step * pace % 1000, -step * pace % 1000) < 50 for step in steps.values())
+    return (0.1 * near + 1e-3 * (len(steps) - near)) / len(steps)
 
 
 def _chance(trials: int, hits: int, rate: float) -> float:
