@@ -369,3 +369,37 @@ def _seconds(data: bytes) -> float:
     start = time.perf_counter()
     read_log("x.log", data)
     return time.perf_counter() - start
+
+
+def test_short_style() -> None:
+    text = (
+        "s:0/20000 vl:6.9279 bpb:4.1031 tt:0ms sa:0.01ms\ns:500/20000 tl:2.3517 tt:42777ms sa:85.55ms\n"
+        "stop tt:600048ms s:6976/20000\nmodel:106181533B\ncode:94053B\nq:15822128B\ntotal:15916181B\n"
+        "q_sw vl:1.8945 bpb:1.1220 s:64 t:76214ms\n"
+    )
+    run = one(text)
+    assert [(s.step, s.train_loss, s.val_bpb, s.train_seconds) for s in run.steps] == [
+        (0, None, 4.1031, 0.0),
+        (500, 2.3517, None, 42.777),
+    ]
+    assert run.train_seconds is not None and run.train_seconds.value == 600.048
+    assert [(s.kind, s.size) for s in run.sizes] == [
+        ("model raw", 106_181_533),
+        ("code", 94_053),
+        ("model", 15_822_128),
+        ("total", 15_916_181),
+    ]
+    assert [(r.label, r.val_bpb, r.seconds) for r in run.results] == [("q_sw", 1.122, 76.214)]
+
+
+def test_piped_style_and_a_stated_training_time() -> None:
+    text = (
+        "Seed: 314, Steps: 7000, Warmdown: 2100\nTotal params: 33,909,825\n"
+        "step  2300/7000 | loss 3.2117 | lr_mul 1.0000 | 3.99 steps/s | 576s\n"
+        "Stopping early at step 2398 (wallclock limit)\nTraining complete in 600s\n"
+    )
+    run = one(text)
+    assert run.seed == 314 and run.params is not None and run.params.value == 33_909_825
+    assert [(s.step, s.train_loss, s.train_seconds) for s in run.steps] == [(2300, 3.2117, 576.0)]
+    assert run.stop is not None and run.stop.step == 2398
+    assert run.train_seconds is not None and run.train_seconds.value == 600.0

@@ -25,11 +25,14 @@ STAMP = re.compile(
     r"\[?\d\d:\d\d:\d\d(?:[.,]\d+)?\]?\s+|\[?(?:default|rank) ?\d+\]?:\s*|\[\w{2,9}\]\s+|"
     r"(?:INFO|DEBUG|WARNING)[: ]+(?:root:)?)+"
 )
-_STEP = re.compile(r"(?:^|[\s\]|>(])(?i:step)[: ]\s*(\d+)(?:\s*/\s*(\d+))?(?!\d*[.:]\d)")
+_STEP = re.compile(r"(?:^|[\s\]|>(])(?:(?i:step)[: ]\s*|s:(?=\d+/\d))(\d+)(?:\s*/\s*(\d+))?(?!\d*[.:]\d)")
 _FRACTION_STEP = re.compile(r"^\W*(\d+)\s*/\s*(\d+)\s+(?=(?:val|train)_(?:loss|bpb))")
 _STOP = re.compile(
-    r"(?i:stopping[_ ]early|early[_ ]stop|wallclock[_ ]cap|wall-?clock (?:limit|cap|budget) reached|time limit reached)"
+    r"(?i:stopping[_ ]early|^stop tt:|"
+    r"early[_ ]stop|wallclock[_ ]cap|wall-?clock (?:limit|cap|budget) reached|time limit reached)"
 )
+# `step 100/7000 | loss 5.1 | ... | 27s`: the clock stands last, without a name.
+_LAST_CLOCK = re.compile(r"\|\s*(\d+(?:\.\d+)?)\s?(s|m|min)\s*$")
 _LABELLED_STEP = re.compile(r"(?i:[a-z_]\w*[: ]\w*\s*step[: ]\s*\d)")
 _FRACTION = re.compile(r"(?<![\w.])[a-zA-Z]{0,6}(\d[\d,]*)\s*/\s*(\d[\d,]*)(?![\w.]*\.\d)")
 _PERCENT = re.compile(r"\[\s*(\d{1,3}(?:\.\d+)?)%\]")
@@ -63,6 +66,9 @@ _SIZES = tuple(
         ("total", rf"(?:total size|submission)(?P<codec>)\s*[:=]?\s*{_BARE}\s*(?:bytes )?exceeds"),
         ("model", rf"serialized (?:\w+ )?model(?P<codec>[^:=(]*?(?:export:[\w+.-]+)?)(?:\([^)]*\))?\s*[:=]\s*{_BYTES}"),
         ("model", rf"serialized (?:\w+ )?model(?P<codec>[^:=(]*?):\S*\s+bytes[:=]{_BARE}"),
+        ("total", rf"^\s*total(?P<codec>):\s*{_BYTES}"),
+        ("model raw", rf"^\s*model(?P<codec>):\s*{_BYTES}"),
+        ("model", rf"^\s*q(?P<codec>):\s*{_BYTES}"),
         ("model raw", rf"\braw model(?P<codec>)\s*[:=]\s*{_BYTES}"),
         (
             "model",
@@ -152,10 +158,10 @@ def step_fact(text: str, number: int) -> StepFact | None:
         number,
         min(step, 10**12),
         total,
-        _value(pairs, "train_loss", "loss", "lm_loss"),
-        _value(pairs, "val_loss"),
+        _value(pairs, "train_loss", "loss", "lm_loss", "tl"),
+        _value(pairs, "val_loss", "vl"),
         _value(pairs, "val_bpb", "bpb"),
-        _clock(pairs, "train_time", "elapsed", "time", "t", "wallclock", "wall"),
+        _clock(pairs, text),
         _step_ms(pairs),
         text.strip()[:300],
     )
@@ -169,17 +175,18 @@ def _value(pairs: dict[str, tuple[float, str, str]], *keys: str) -> float | None
     return next((pairs[key][0] for key in keys if key in pairs), None)
 
 
-def _clock(pairs: dict[str, tuple[float, str, str]], *keys: str) -> float | None:
-    """Seconds; a bare `train_time` is milliseconds, as the baseline prints it."""
-    for key in keys:
+def _clock(pairs: dict[str, tuple[float, str, str]], text: str) -> float | None:
+    """Seconds; a large `train_time` without unit is milliseconds, as the baseline counts."""
+    for key in ("train_time", "elapsed", "time", "t", "tt", "wallclock", "wall"):
         if key in pairs:
             value, unit, _ = pairs[key]
             return to_seconds(value, unit, 1e-3 if key == "train_time" and value > 21_600 else 1.0)
-    return None
+    last = _LAST_CLOCK.search(text)
+    return to_seconds(float(last[1]), last[2]) if last else None
 
 
 def _step_ms(pairs: dict[str, tuple[float, str, str]]) -> float | None:
-    for key in ("step_avg", "ms/step", "step_ms", "avg_step", "step_time", "dt"):
+    for key in ("step_avg", "sa", "ms/step", "step_ms", "avg_step", "step_time", "dt"):
         if key in pairs:
             value, unit, _ = pairs[key]
             return value * 1e3 if unit == "s" else value
@@ -205,7 +212,8 @@ def progress_fact(text: str, number: int) -> ProgressLine | None:
     if total == 0 or index > 10**12 or total > 10**12:
         return None
     seconds = next((to_seconds(pairs[k][0], pairs[k][1]) for k in ("elapsed", "time", "t") if k in pairs), None)
-    label = label_of(text[: min(first, mark.start())]) or label_of(text[: mark.start()])
+    begins = [item.start() for item in (found, percent) if item is not None]
+    label = label_of(text[: min(first, *begins)]) or label_of(text[: min(begins)])
     return ProgressLine(number, label, index, total, bpb, loss, seconds, text.strip()[:300])
 
 
@@ -254,8 +262,7 @@ def size_facts(text: str, number: int) -> list[SizeLine]:
     if triple and "raw" not in text.lower():
         names = ("model", "code", "total")
         return [
-            SizeLine(number, k, int(v.replace(",", "")), "total" if k != "code" else "", shown)
-            for k, v in zip(names, triple.groups(), strict=True)
+            SizeLine(number, k, int(v.replace(",", "")), "", shown) for k, v in zip(names, triple.groups(), strict=True)
         ]
     for kind, pattern in _SIZES:
         match = pattern.search(text)

@@ -16,6 +16,8 @@ _OPENERS = re.compile(
     r"seed: ?\d|Setting OMP_NUM_THREADS|train_batch_tokens: ?\d|attention_mode:|.{0,70}torch/distributed/run\.py)"
 )
 _FIRST_STEP = re.compile(r"(?:\s*[Ss]tep[: ]\s*)?[01]\s*/\s*\d+\s+\W*(?:\[\w+\] )?(?:train|val)?_?[Ll]oss")
+_ENDS_IN_BYTES = re.compile(r"\d ?B\s*$|bytes")
+_TRAINED = re.compile(r"(?i)train(?:ing)?[ _]?(?:complete|completed|done|finished|took|time)\b|(?:total|final) train")
 _DIGIT = re.compile(r"\d")
 _SETTING = re.compile(r"[\"']?([A-Za-z_][\w.]*)[\"']?\s*(?::|=)\s*(.+?),?\s*$")
 _HEADER_PAIR = re.compile(r"([A-Za-z_][\w]*)[:=](\S+)")
@@ -34,6 +36,7 @@ _STATES = {
     "progress",
     "loaded",
     "reserving",
+    "init",
 }
 _NO_SETTING = re.compile(r"(?:\w+_)?(?:loader|step|val_loss|val_bpb|train_loss|train_time|step_avg)$|tokens$|pattern$")
 _SEED = re.compile(r"(?<![\w.])(?i:seed)\s?[:=]\s?(\d{1,10})(?![\d.])|[=#-]{2,} ?(?i:seed) (\d{1,10})\b")
@@ -114,7 +117,9 @@ class RunBuilder:
 
     def _facts(self, number: int, text: str, lower: str) -> None:
         run = self.run
-        if ("step" in lower or "_loss" in lower or "_bpb" in lower) and (fact := patterns.step_fact(text, number)):
+        if ("step" in lower or "_loss" in lower or "_bpb" in lower or " tt:" in lower) and (
+            fact := patterns.step_fact(text, number)
+        ):
             self.last_report = number
             if not fact.stops:
                 run.steps.append(fact.line)
@@ -128,7 +133,7 @@ class RunBuilder:
             self.last_report = number
             if results and not any(item.seconds for item in results):
                 self._phase(number, text)
-        elif ("size" in lower or "serialized" in lower or "bytes" in lower or "total" in lower) and (
+        elif ("size" in lower or "serialized" in lower or "total" in lower or _ENDS_IN_BYTES.search(text)) and (
             sizes := patterns.size_facts(text, number)
         ):
             run.sizes += sizes
@@ -187,7 +192,7 @@ class RunBuilder:
 
     def _seed(self, text: str, rank: int) -> None:
         """Lower ranks are surer: 0 a dump or a line of its own, 1 anywhere in a header, 2 in other lines."""
-        if rank < self.seed_rank and text.strip().isdigit():
+        if rank < self.seed_rank and re.fullmatch(r"[0-9]{1,18}", text.strip()):
             self.run.seed, self.seed_rank = int(text), rank
 
     def _context(self, number: int, text: str, lower: str) -> None:
@@ -227,7 +232,7 @@ class RunBuilder:
                 continue
             name, value = pair[1], pair[2]
             if value in _STATES or (name + ":").lower() in ("train_loader:", "val_loader:"):
-                label = name
+                label = name if name not in ("train_loader", "val_loader", "val_bpb") else ""
                 continue
             if label and not name.startswith(label.split("_", 1)[0]):
                 name = f"{label}_{name}"
@@ -276,6 +281,11 @@ def training_clock(run: LogRun) -> Quantity | None:
     line: StepLine | None = run.stop if run.stop is not None and run.stop.train_seconds is not None else None
     if line is None:
         line = next((step for step in reversed(run.steps) if step.train_seconds is not None), None)
+    stated = next((item for item in run.phases if _TRAINED.match(item[0])), None)
+    # The last step line can be a minute before the end; a line that says how long training took is better.
+    timed_stop = run.stop is not None and run.stop.train_seconds is not None
+    if stated is not None and not timed_stop and (line is None or stated[2] >= (line.train_seconds or 0.0)):
+        return Quantity(stated[2], Source(run.path, stated[1], stated[0]), f"{stated[2]:g} s")
     if line is None or line.train_seconds is None:
         return None
     found = re.search(r"(?i)(?:train_time|elapsed|time|\bt)\s?[:=]?\s*([\d.,]+\s?[a-z]*)", line.text)
