@@ -49,6 +49,8 @@ def build(
     train_shards: int = 1,
     sidecar: bool = False,
     byte_vocab: bool = False,
+    folders: tuple[str, ...] = (),
+    models: tuple[str, ...] = (),
 ) -> Dataset:
     """Write a data set for one CPU run.
 
@@ -58,6 +60,8 @@ def build(
         train_shards: files the training stream is cut into.
         sidecar: also write `fineweb_val_bytes_*.bin`, the byte count of every validation token.
         byte_vocab: ids from 4 on are single bytes (byte260).
+        folders, models: further names under which programs look for the shards (`datasets/NAME`) and the tokenizer
+            (`tokenizers/NAME`).
 
     Raises:
         ValueError: the vocabulary is too small for streams of that length.
@@ -74,7 +78,16 @@ def build(
         write_shard(folder / "fineweb_val_bytes_000000.bin", token_bytes.astype(np.uint16))
     tokenizer = folder / f"fineweb_{vocab_size}_bpe.model"
     tokenizer.write_bytes(sentencepiece_model(pieces))
+    _name(folder / "datasets", {f"fineweb10B_sp{vocab_size}", *folders}, "..")
+    _name(folder / "tokenizers", {tokenizer.name, *models}, f"../{tokenizer.name}")
     return Dataset(folder, tokenizer, mark, token_bytes)
+
+
+def _name(folder: Path, names: set[str], target: str) -> None:
+    """Links called `names` in a folder, all to one place."""
+    folder.mkdir(exist_ok=True)
+    for name in names:
+        (folder / name).symlink_to(target)
 
 
 def write_shard(path: Path, tokens: np.ndarray) -> None:

@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field, replace
+from dataclasses import dataclass, field
 from typing import Any
 
 
@@ -76,7 +76,9 @@ _SIZES: tuple[tuple[str, Any], ...] = (
     (r"(warmdown|cooldown|decay)_(iters|steps)$", lambda s: max(s.steps // 2, 1)),
     (r"^(val|eval)_loss_every$|^val_every$", lambda s: 0),
     (r"^train_log_every$|^log_every$", lambda s: max(s.steps // 2, 1)),
-    (r"^max_wallclock_seconds$|^wallclock_(cap|limit)", lambda s: s.seconds),
+    (r"^max_wallclock|^wallclock_(cap|limit)|^max_seconds$", lambda s: s.seconds),
+    (r"^(swa|lawa|ema|save|checkpoint|ckpt)_(every|freq|interval)$", lambda s: 2),
+    (r"^embedding_dim$|^embed_dim$|^emb_dim$", lambda s: s.width),
     (r"(model_dim|^d_model|^n_embd|hidden_dim|^dim|model_width)$", lambda s: s.width),
     (r"^(num_heads|n_heads?|n_head|heads)$", lambda s: s.heads),
     (r"^(num_kv_heads|n_kv_heads?|kv_heads)$", lambda s: s.kv_heads),
@@ -91,14 +93,27 @@ _SIZES: tuple[tuple[str, Any], ...] = (
     (r"^(val|eval)_batch_(tokens|size)$", lambda s: s.seq * s.batch),
     (r"^eval_stride$|^(sliding_)?(window_)?stride$|^val_stride$", lambda s: s.stride),
     (r"(eval|val|ttt|sliding|gptq|calib)\w*_batch_(seqs|size|windows)$|^eval_batch$", lambda s: 4),
-    (r"^ttt_chunk(_tokens|_size|_len)?$", lambda s: s.chunk),
-    (r"^ttt_(lora_)?(eval_)?batch_size$|^ttt_batch_docs$", lambda s: 4),
+    (r"ttt_\w*chunk_size$", lambda s: s.seq // 4),
+    (r"ttt_chunk(_tokens|_len)?$", lambda s: s.chunk),
+    (r"ttt_(eval_|train_)?seq_len$", lambda s: s.seq),
+    (r"ttt_(lora_)?(eval_)?batch_size$|ttt_batch_docs$", lambda s: 4),
     (r"^ttt_(lora_)?(min_doc_len|min_tokens)$", lambda s: 32),
     (r"(gptq|calib|calibration|hessian|ar_selfgen)\w*_(batches|samples|seqs|steps|num_seqs)$", lambda s: 2),
     (r"(gptq|calib|ar)\w*_(seq_?len|length)$", lambda s: s.seq),
     (r"(gptq_)?reserve_(seconds|ms|s)$|reserve_ms$", lambda s: 0),
     (r"(phased_ttt_)?prefix_docs$", lambda s: 4),
 )
+# Counts that only shrink: a run that has several keeps two, a run that has one keeps one.
+_CAPS: tuple[tuple[str, int], ...] = (
+    (r"epochs$", 2),
+    (r"(slot|ttt|prequant|adapt|distill|tune|delta|etlb|lbfgs)\w*_(steps|iters|max_steps)$", 2),
+    (r"(lora|tt|low)_rank$", 4),
+    (r"(max_train_chunks|max_chunks)$", 64),
+    (r"(calib|gptq|hessian|search|score)\w*_(steps|rows|tensors|tokens|samples|batches)$", 64),
+    (r"^(grad_accum(ulation)?(_steps)?)$", 2),
+)
+_TRUTH = {"true": "1", "false": "0", "yes": "1", "no": "0", "on": "1", "off": "0"}
+_PLACES = re.compile(r"path|dir$|file|run_id|tokenizer|device|rank|world_size|folder|pattern|glob|name$")
 _VOCABULARY = re.compile(r"^vocab_?size$|^n_vocab$")
 _SWITCH = re.compile(r"^(1|0|true|false|yes|no|on|off)$", re.I)
 
@@ -113,24 +128,56 @@ def make_plan(settings: Iterable[Any], effective: dict[str, str], scale: Scale, 
         scale: sizes to aim at.
         text: program source, searched for hints of the data set (byte vocabulary, byte sidecars).
     """
+    settings = list(settings)
     wanted = {name.lower(): value for name, value in effective.items()}
     plan = Plan({}, scale, *_data(settings, wanted, text))
     for setting in settings:
         name = (setting.environment or setting.name).lower()
-        size = _size(name, scale)
-        value = size if size is not None else wanted.get(name, wanted.get(setting.name.lower()))
-        if value is None or _VOCABULARY.search(name):
+        if _VOCABULARY.search(name) or _PLACES.search(name):
             continue
-        if size is not None and setting.default in (0, "0", -1, "-1", ""):
-            full = wanted.get(name, str(setting.default))
-            if full in ("0", "-1", "", "0.0"):
-                continue  # switched off by a size of nothing: keep it off
-        plan.notes[setting.name] = (str(wanted.get(name, setting.default)), str(value))
+        full = wanted.get(name, wanted.get(setting.name.lower(), setting.default))
+        value = _value(name, full, setting.default, scale)
+        if value is None:
+            continue
+        plan.notes[setting.name] = (str(full), str(value))
         if setting.environment:
-            plan.environment[setting.environment] = str(value)
+            plan.environment[setting.environment] = _TRUTH.get(str(value).lower(), str(value))
         else:
-            plan.attributes[setting.name] = value
-    return _with_layers(plan, settings, wanted)
+            plan.attributes[f"{setting.owner}.{setting.name}"] = value
+    return plan
+
+
+def _value(name: str, full: Any, default: Any, scale: Scale) -> Any:
+    """Value of one setting in this run, None to leave it alone."""
+    size = _size(name, scale)
+    if size is not None:
+        off = str(full) in ("0", "-1", "", "0.0", "None", "False") and full is not None
+        # A size that is switched off by being nothing stays off; a period of nothing means never.
+        return None if off else size
+    for pattern, cap in _CAPS:
+        number = _number(full)
+        if re.search(pattern, name) and number is not None:
+            return min(int(number), cap)
+    if full is default or str(full) == str(default):
+        return None
+    return _fitting(full, default)
+
+
+def _fitting(full: Any, default: Any) -> Any:
+    """A value in force, where it is of the kind the program's default is; None where it is not."""
+    if isinstance(default, bool) or default is None or isinstance(default, str):
+        return full if len(str(full)) < 80 and (not isinstance(default, bool) or _SWITCH.match(str(full))) else None
+    number = _number(_TRUTH.get(str(full).lower(), full))
+    if number is None:
+        return None
+    return int(number) if isinstance(default, int) and number == int(number) else number
+
+
+def _number(value: Any) -> float | None:
+    try:
+        return float(str(value).replace("_", "").replace(",", ""))
+    except ValueError:
+        return None
 
 
 def _size(name: str, scale: Scale) -> Any:
@@ -148,8 +195,3 @@ def _data(settings: Iterable[Any], wanted: dict[str, str], text: str) -> tuple[i
     given = next((value for name, value in wanted.items() if _VOCABULARY.search(name) and value.isdigit()), None)
     vocab = int(given) if given else vocab
     return vocab, vocab <= 320, "fineweb_val_bytes" in text or "val_bytes" in text
-
-
-def _with_layers(plan: Plan, settings: Iterable[Any], wanted: dict[str, str]) -> Plan:
-    """Layer counts stay as they are, because layers are often named by index; width is what makes a run slow."""
-    return replace(plan)

@@ -29,6 +29,10 @@ _START = (
     f"import sys; sys.path.insert(0, {_PACKAGE_ROOT!r}); "
     "from auditor.dynamic.inside.bootstrap import main; main({script!r}, '/data/table.npy')"
 )
+_FOLDER = re.compile(r"datasets/([\w.\-]+)(?=[/\"'])")
+_MODEL = re.compile(r"([\w.\-]+\.model)\b")
+# Wall time allowed for a second of CPU time: the machine may be busy with other things.
+_PATIENCE = 3.0
 _KEPT = 4 * MIB  # larger files of the folder (weights, logs) are not needed to run it
 
 
@@ -70,7 +74,7 @@ def run_submission(
 
     Args:
         effective: settings in force by run command and log, name -> value.
-        seconds: wall time of one attempt; memory_bytes: of the whole process tree.
+        seconds: CPU time of one attempt; memory_bytes: of the whole process tree.
 
     Raises:
         SandboxUnavailable: this machine cannot contain an untrusted program.
@@ -84,7 +88,7 @@ def run_submission(
     result = RunResult("not run", "no plan fits")
     for attempt, scale in enumerate(SCALES, 1):
         plan = make_plan(settings, effective, scale, program.main.text)
-        result = _attempt(submission, plan, seconds, memory_bytes)
+        result = _attempt(submission, plan, program.main.text, seconds, memory_bytes)
         result.attempts = attempt
         if result.status == "finished" or not _worth_another(result):
             break
@@ -107,7 +111,7 @@ def _worth_another(result: RunResult) -> bool:
     return result.status == "stopped" and any(word in result.reason.lower() for word in words)
 
 
-def _attempt(submission: Submission, plan: Plan, seconds: float, memory_bytes: int) -> RunResult:
+def _attempt(submission: Submission, plan: Plan, text: str, seconds: float, memory_bytes: int) -> RunResult:
     with tempfile.TemporaryDirectory(prefix="auditor-run-") as name:
         root = Path(name)
         os.chmod(root, 0o755)
@@ -118,6 +122,8 @@ def _attempt(submission: Submission, plan: Plan, seconds: float, memory_bytes: i
             val_tokens=plan.scale.val_tokens,
             byte_vocab=plan.byte_vocab,
             sidecar=plan.sidecar,
+            folders=tuple(dict.fromkeys(_FOLDER.findall(text))),
+            models=tuple(dict.fromkeys(_MODEL.findall(text))),
         )
         np.save(root / "data" / "table.npy", dataset.watermark.table)
         script = _materialise(submission, root / "submission")
@@ -157,14 +163,15 @@ def _policy(root: Path, script: str, plan: Plan, dataset: Dataset, seconds: floa
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": "29500",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "AUDITOR_SETTINGS": json.dumps(plan.attributes),
         **plan.environment,
     }
     return Policy(
         argv=(sys.executable, "-I", "-c", _START.format(script=script)),
         binds=((str(root / "data"), "/data"), (str(root / "submission"), "/submission")),
         environment=environment,
-        wall_seconds=seconds,
-        cpu_seconds=int(seconds * 2),
+        wall_seconds=seconds * _PATIENCE,
+        cpu_seconds=int(seconds),
         memory_bytes=memory_bytes,
         output_bytes=64 * MIB,
     )

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from dataclasses import dataclass, field
 
+from auditor.case import Case
 from auditor.dynamic.account import Account
 from auditor.dynamic.attribution import Attribution, Explained, Printed, explain
 from auditor.dynamic.run import RunResult, run_submission
@@ -88,3 +89,18 @@ def from_run(run: RunResult, submission: Submission, program: Program, claimed_l
 
 def _settings(run: RunResult) -> dict[str, str]:
     return {name: f"{new} (full scale: {old})" for name, (old, new) in run.plan.notes.items()} if run.plan else {}
+
+
+def testimony_of(case: Case, *, seconds: float = 60.0) -> Testimony:
+    """Run the submission of a case under the settings its documents show.
+
+    Raises:
+        SandboxUnavailable: this machine cannot contain an untrusted program.
+    """
+    from auditor.static.effective import effective_settings
+
+    settings = effective_settings(case.readme, case.logs, case.headline)
+    effective = {**settings.environment, **settings.logged}
+    claim = next(iter(case.headline.reported.values()), None) if case.headline is not None else None
+    label = claim.result.label if claim is not None else ""
+    return testify(case.submission, case.program, effective, label, seconds=seconds)

@@ -104,6 +104,7 @@ def install(observe: Callable[[Callable, tuple, dict, Any], None] | None = None)
     _attention()
     _modules()
     _distributed()
+    _generators()
     _every_thread(observe)
 
 
@@ -189,6 +190,13 @@ def _cuda() -> None:
     cuda.set_rng_state = lambda state, *_: torch.set_rng_state(state)
     cuda.CUDAGraph = cuda.graph = cuda.make_graphed_callables = _refuse("CUDA graphs")
     cuda.nvtx = types.SimpleNamespace(range_push=lambda *_: None, range_pop=lambda: None, range=_Nothing)
+
+
+def _generators() -> None:
+    real = torch.Generator
+    torch.Generator = lambda *_, **__: real("cpu")
+    torch.set_default_device = lambda *_: None
+    torch.cuda.default_generators = (torch.default_generator,)
 
 
 def _refuse(what: str) -> Callable:

@@ -1,0 +1,120 @@
+"""CPU runs of submissions drawn at random: how many reach their headline, how many numbers can be explained, and why not.
+
+    python benchmarks/cpu_run.py --repo DIR --seed 1 --count 150 --out runs.jsonl
+    python benchmarks/cpu_run.py --repo DIR --labels labels.csv --out labels.jsonl
+"""
+
+from __future__ import annotations
+
+import argparse
+import collections
+import csv
+import json
+import random
+import resource
+import sys
+from pathlib import Path
+
+from auditor.casefile import build_case
+from auditor.dynamic.witness import Testimony, testimony_of
+from auditor.submission import Submission
+from auditor.targets import all_pull_requests
+from rules.order import order_of
+
+
+def main() -> None:
+    """Draw, run, count."""
+    options = _options()
+    rows = []
+    for name, folder, label in _chosen(options):
+        row = {"pr": name, "label": label, **_run(options, name, folder)}
+        if row["status"] == "no PyTorch script":
+            continue
+        rows.append(row)
+        print(json.dumps(row)[:400], flush=True)
+        if options.out:
+            with options.out.open("a") as file:
+                file.write(json.dumps(row) + "\n")
+        if len(rows) >= options.count:
+            break
+    _summary(rows)
+
+
+def _options() -> argparse.Namespace:
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("--repo", type=Path, required=True)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--count", type=int, default=150)
+    parser.add_argument("--skip", type=int, default=0)
+    parser.add_argument("--seconds", type=float, default=60.0)
+    parser.add_argument("--labels", type=Path, help="CSV with columns pr, main_file, verdict, violations")
+    parser.add_argument("--pick", default="", help="only label rows whose verdict or violations hold this text")
+    parser.add_argument("--prs", default="", help="comma-separated numbers instead of a random draw")
+    parser.add_argument("--out", type=Path)
+    return parser.parse_args()
+
+
+def _chosen(options: argparse.Namespace) -> list[tuple[str, str, str]]:
+    if options.prs:
+        return [(name, "", "") for name in options.prs.split(",")]
+    if options.labels:
+        with options.labels.open() as file:
+            rows = [row for row in csv.DictReader(file) if row["pr"].isdigit()]
+        rows = [row for row in rows if options.pick in row["verdict"] + ";" + row["violations"]]
+        random.Random(options.seed).shuffle(rows)
+        return [
+            (row["pr"], str(Path(row["main_file"]).parent), f"{row['verdict']} {row['violations']}")
+            for row in rows[options.skip :]
+        ]
+    names = sorted(all_pull_requests(options.repo), key=str)
+    random.Random(options.seed).shuffle(names)
+    return [(str(name), "", "") for name in names[options.skip :]]
+
+
+def _run(options: argparse.Namespace, name: str, folder: str) -> dict:
+    try:
+        found = Submission.from_git(options.repo, int(name))
+        submission = next((item for item in found if item.folder == folder), found[0])
+        case = build_case(submission)
+    except Exception as error:  # one pull request must not end the count
+        return {"status": "no PyTorch script", "reason": str(error)[:100]}
+    if case.program.main is None or "torch" not in case.program.main.text:
+        return {"status": "no PyTorch script"}
+    before = resource.getrusage(resource.RUSAGE_CHILDREN)
+    made = testimony_of(case, seconds=options.seconds)
+    after = resource.getrusage(resource.RUSAGE_CHILDREN)
+    return _row(made, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+
+
+def _row(made: Testimony, cpu: float) -> dict:
+    claim, why = made.headline, made.attribution
+    order = order_of(made.timeline) if made.timeline else None
+    return {
+        "status": made.run.status,
+        "reason": made.run.reason[:200],
+        "seconds": round(made.run.seconds, 1),
+        "cpu": round(cpu, 1),
+        "attempts": made.run.attempts,
+        "peak_mib": made.run.peak_bytes >> 20,
+        "headline": claim.text[:90] if claim else "",
+        "explained": f"{why.how} {why.matched}" if why else "",
+        "derived": bool(why and why.derived),
+        "counted": made.counted,
+        "available": made.available,
+        "late": made.late,
+        "late_by_order": order.late if order else 0,
+        "repeated": made.repeated,
+    }
+
+
+def _summary(rows: list[dict]) -> None:
+    finished = [row for row in rows if row["status"] == "finished" and row["headline"]]
+    explained = [row for row in finished if row["explained"]]
+    print(f"runs {len(rows)}, reached a headline {len(finished)}, explained {len(explained)}", file=sys.stderr)
+    reasons = collections.Counter(row["reason"][:70] or "no result printed" for row in rows if row not in finished)
+    for reason, count in reasons.most_common():
+        print(f"{count:4d}  {reason}", file=sys.stderr)
+
+
+if __name__ == "__main__":
+    main()
