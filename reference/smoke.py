@@ -82,8 +82,13 @@ def make_data(folder: Path, texts: Sequence[Path], tokenizer: str = "auto") -> t
     folder.mkdir(parents=True, exist_ok=True)
     name, size = "byte260", BYTE260_SIZE
     if tokenizer == "sentencepiece" or (tokenizer == "auto" and present):
-        name, size = str(folder / f"smoke_{PIECES}_bpe.model"), PIECES
-        train_sentencepiece([line for d in documents for line in d.splitlines() if line.strip()], Path(name), size)
+        path = folder / f"smoke_{PIECES}_bpe.model"
+        try:
+            train_sentencepiece([line for d in documents for line in d.splitlines() if line.strip()], path, PIECES)
+            name, size = str(path), PIECES
+        except DataError:
+            if tokenizer == "sentencepiece":
+                raise
     encoder = load_tokenizer(name, size)
     encoded = [encoder.encode(document) for document in documents]
     count, tokens = 0, 0

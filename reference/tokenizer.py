@@ -176,14 +176,21 @@ def _checked(tokenizer: Any, name: str, vocab_size: int) -> Tokenizer:
 
 
 def train_sentencepiece(texts: list[str], path: Path, vocab_size: int) -> None:
-    """Trains a byte-fallback BPE model like the official ones (specification 1.2) and writes it to `path`."""
+    """Trains a byte-fallback BPE model like the official ones (specification 1.2) and writes it to `path`.
+
+    Raises:
+        DataError: sentencepiece is missing, or the text has too few or too many characters for this size.
+    """
     import io
 
     model = io.BytesIO()
-    _sentencepiece().SentencePieceTrainer.train(
-        sentence_iterator=iter(texts), model_writer=model, model_type="bpe", vocab_size=vocab_size,
-        character_coverage=0.999, byte_fallback=True, split_digits=True, normalization_rule_name="nmt_nfkc",
-        add_dummy_prefix=False, pad_id=0, bos_id=1, eos_id=2, unk_id=3, hard_vocab_limit=True, minloglevel=2,
-        num_threads=1, max_sentence_length=16_384,
-    )
+    try:
+        _sentencepiece().SentencePieceTrainer.train(
+            sentence_iterator=iter(texts), model_writer=model, model_type="bpe", vocab_size=vocab_size,
+            character_coverage=0.999, byte_fallback=True, split_digits=True, normalization_rule_name="nmt_nfkc",
+            add_dummy_prefix=False, pad_id=0, bos_id=1, eos_id=2, unk_id=3, hard_vocab_limit=True, minloglevel=2,
+            num_threads=1, max_sentence_length=16_384,
+        )
+    except RuntimeError as error:
+        raise DataError(f"no tokenizer of {vocab_size} pieces fits this text: {error}; use byte260") from error
     path.write_bytes(model.getvalue())
