@@ -53,15 +53,14 @@ def static_timeline(program: Program, settings: Effective | None = None) -> Stat
     """
     settings = settings or Effective()
     sources = Sources(program)
-    forced: dict[tuple[str, int], bool] = {}
-    machine = _walk(sources, settings, forced)
-    for _ in range(MAX_WALKS - 1):
-        fresh = _proved_by_output(machine, settings.lines, forced)
-        if not fresh:
+    machine, forced = _settled(sources, settings)
+    for environment in settings.alternatives:
+        if not forced:
             break
-        forced.update(fresh)
-        machine = _walk(sources, settings, forced)
-    headline = _headline(machine, settings.headline_text)
+        other, contradictions = _settled(sources, settings.with_environment(environment))
+        if len(contradictions) < len(forced):
+            machine, forced = other, contradictions
+    headline = _headline(machine, settings.headline_text, settings.lines)
     _count(machine, headline)
     return StaticResult(
         timeline=build_timeline(machine, headline),
@@ -72,6 +71,19 @@ def static_timeline(program: Program, settings: Effective | None = None) -> Stat
         headline=headline[0].where if headline else None,
         machine=machine,
     )
+
+
+def _settled(sources: Sources, settings: Effective) -> tuple[Machine, dict[tuple[str, int], bool]]:
+    """Walk until no disabled branch is contradicted by the log; also says which had to be taken."""
+    forced: dict[tuple[str, int], bool] = {}
+    machine = _walk(sources, settings, forced)
+    for _ in range(MAX_WALKS - 1):
+        fresh = _proved_by_output(machine, settings.lines, forced)
+        if not fresh:
+            break
+        forced.update(fresh)
+        machine = _walk(sources, settings, forced)
+    return machine, forced
 
 
 def _walk(sources: Sources, settings: Effective, forced: dict[tuple[str, int], bool]) -> Machine:
@@ -138,7 +150,7 @@ def _sleeping(machine: Machine) -> list[tuple[str, int, str]]:
 # -- which number is the claim -----------------------------------------------------------------------------------------
 
 
-def _headline(machine: Machine, text: str) -> list[ReportRecord]:
+def _headline(machine: Machine, text: str, lines: list[str]) -> list[ReportRecord]:
     """Reports that print the claimed number: those whose literal text is in the claimed line, else the last."""
     reports = [r for r in machine.reports if r.text]
     if text:
@@ -151,12 +163,23 @@ def _headline(machine: Machine, text: str) -> list[ReportRecord]:
             elif matched == score and matched:
                 best.append(report)
         if best:
-            return best
+            return _same_occurrence(best, text, lines)
     candidates = [r for r in reports if "bpb" in r.text.lower() or "bits" in r.text.lower()] or reports
     if not candidates:
         return []
     last = max(candidates, key=lambda r: r.order)
     return [r for r in candidates if r.where == last.where]
+
+
+def _same_occurrence(reports: list[ReportRecord], text: str, lines: list[str]) -> list[ReportRecord]:
+    """Several places can print the same label: the claimed line is the n-th of them in the log, so is its place."""
+    places = list(dict.fromkeys((r.where, r.stack) for r in sorted(reports, key=lambda r: r.order)))
+    if len(places) < 2:
+        return reports
+    printed = [line for line in lines if _template_match(reports[0].text, line)]
+    at = max((n for n, line in enumerate(printed) if text.strip() in line), default=len(printed) - 1)
+    chosen = places[min(at, len(places) - 1)] if len(printed) <= len(places) else places[-1]
+    return [r for r in reports if (r.where, r.stack) == chosen]
 
 
 def _template_match(template: str, line: str) -> int:

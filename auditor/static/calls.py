@@ -15,6 +15,7 @@ from auditor.static.values import (
     NONE,
     PARAMS,
     SCORED,
+    TABLE,
     TOKENS,
     UNKNOWN,
     Facts,
@@ -322,8 +323,10 @@ class Calls:
     def known_items(self, value: Value) -> tuple[Value, ...] | None:
         """Elements of a container with known elements."""
         obj = value.obj
-        if isinstance(obj, Listing) and not value.others:
-            return obj.items
+        if isinstance(obj, Listing):
+            if not value.others:
+                return obj.items
+            return self.aligned(value)
         if isinstance(obj, Mapping) and obj.slots.get("sum") is None:
             keys = [k[1] for k in obj.slots if isinstance(k, tuple)]
             return tuple(constant(k) for k in keys)
@@ -331,14 +334,25 @@ class Calls:
             return tuple(constant(c) for c in value.const)
         return None
 
+    def aligned(self, value: Value) -> tuple[Value, ...] | None:
+        """Elements of a value that may be one of several tuples of the same length, joined position by position."""
+        rows = [o.items for o in (value.obj, *value.others) if isinstance(o, Listing)]
+        if any(row is None for row in rows) or len({len(row) for row in rows if row is not None}) != 1:
+            return None
+        return tuple(self.merged(column) or Value() for column in zip(*rows, strict=True))  # type: ignore[arg-type]
+
     def elements(self, value: Value) -> Value:
         """One value for all elements of an iterable."""
         obj = value.obj
         if isinstance(obj, Listing):
             found = self.merged(obj.items) if obj.items is not None else obj.slots["sum"]
+            for other in value.others:
+                if isinstance(other, Listing):
+                    more = self.merged(other.items) if other.items is not None else other.slots["sum"]
+                    found = join(found, more) if found is not None else more
             return self.placed(found, value.at) if found is not None else Value(value.facts, at=value.at)
         if isinstance(obj, Mapping):
-            return Value(self.spread(value), at=value.at)
+            return Value(frozenset(f for f in value.facts if f[0] != TABLE), at=value.at, solid=True)
         if isinstance(obj, Instance):
             return self.iterated(value, obj)
         return Value(self.spread(value), UNKNOWN, None, value.at, value.base, solid=True)
@@ -347,7 +361,8 @@ class Calls:
         """An element of a container that was itself picked at these iterations."""
         if not at or at <= item.at:
             return item
-        out = Value(picked(item.facts, at), item.const, item.obj, item.at | at, item.base, item.solid, item.low, item.offset)
+        base = (item.base or item) if item.obj is None else None
+        out = Value(picked(item.facts, at), item.const, item.obj, item.at | at, base, item.solid, item.low, item.offset)
         out.others, out.text, out.line = item.others, item.text, item.line
         return out
 

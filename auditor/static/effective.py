@@ -7,12 +7,16 @@ disabled branch can print proves that the branch ran.
 
 from __future__ import annotations
 
+import re
 from dataclasses import dataclass, field
 from typing import Any
 
 # Values every full-scale run has unless something says otherwise.
 _STANDARD = {"WORLD_SIZE": "8"}
 _MAX_LINES = 4000
+# Shorter names in a log are abbreviations of its own, not names of settings.
+MIN_NAME = 4
+_ASSIGNMENT = re.compile(r"\b([A-Z][A-Z0-9_]{2,})=(\S+)")
 
 
 @dataclass
@@ -24,12 +28,19 @@ class Effective:
         logged: settings the log of the claimed run states, lower-case name -> text.
         lines: text of that log, for branches that only their output can decide; embedded source left out.
         headline_text: the log line the claim rests on, "" when there is none.
+        alternatives: variables of each documented command on its own, and none at all: a README often shows several
+            commands, and only the log tells which of them made the claim.
     """
 
     environment: dict[str, str] = field(default_factory=dict)
     logged: dict[str, str] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
     headline_text: str = ""
+    alternatives: list[dict[str, str]] = field(default_factory=list)
+
+    def with_environment(self, environment: dict[str, str]) -> Effective:
+        """The same settings under other variables."""
+        return Effective(environment, self.logged, self.lines, self.headline_text)
 
 
 def effective_settings(readme: Any, logs: list[Any], headline: Any = None) -> Effective:
@@ -38,10 +49,15 @@ def effective_settings(readme: Any, logs: list[Any], headline: Any = None) -> Ef
     if readme is not None:
         for name, value in readme.environment.items():
             found.environment[name] = str(getattr(value, "text", value) or getattr(value, "value", value))
+        for command in readme.commands:
+            own = dict(_ASSIGNMENT.findall(command.excerpt or command.key or ""))
+            if own and _STANDARD | own not in found.alternatives:
+                found.alternatives.append(_STANDARD | {k: v.strip("'\"") for k, v in own.items()})
+        found.alternatives = found.alternatives[:3] + [dict(_STANDARD)]
     run, text = _claimed_run(logs, headline)
     found.headline_text = text
     if run is not None:
-        found.logged = {name.lower(): value for name, value in run.settings.items()}
+        found.logged = {name.lower(): value for name, value in run.settings.items() if len(name) >= MIN_NAME}
         found.lines = _lines(logs, run)
     return found
 

@@ -15,6 +15,7 @@ from auditor.static.values import (
     COUNTS,
     FILE,
     FLAG,
+    GATE,
     GRAPH,
     LEARNT,
     NONE,
@@ -280,6 +281,13 @@ class Expressions:
         value = (self.merged(items) if items is not None else obj.slots["sum"]) or Value(held.facts)
         return self.placed(value, index.at | held.at)
 
+    def table_of(self, obj: Mapping) -> tuple:
+        """The table fact of a dict with token-derived keys."""
+        if "$table" not in obj.slots:
+            self.table_count += 1
+            self.journal.put(obj.slots, "$table", (TABLE, self.table_count, self.here()))
+        return obj.slots["$table"]
+
     def merged(self, items: tuple[Value, ...] | None) -> Value | None:
         """One value for all elements."""
         out: Value | None = None
@@ -299,13 +307,13 @@ class Expressions:
                 if key != "sum" and isinstance(key, tuple):
                     out = join(out, value) if out is not None else value
         out = out if out is not None else Value(held.facts)
-        facts = picked(out.facts, index.at)
-        if any(f[0] == TABLE for f in held.facts | facts):
-            facts = self.table_read(facts | held.facts, keys)
-        elif index.at or keys:
-            facts |= frozenset(f for f in keys if f[0] in (TOKENS, LEARNT, COUNTS))
+        key_facts = frozenset(f for f in keys if f[0] in (TOKENS, LEARNT, COUNTS))
+        if any(f[0] == TABLE for f in out.facts):
+            facts = self.table_read(out.facts, NONE if isinstance(out.obj, Mapping) else keys)
+        elif key_facts:
+            facts = picked(out.facts, index.at) | key_facts
         else:
-            return out
+            return self.placed(out, index.at)
         fresh = Value(facts, out.const, out.obj, out.at | index.at, out.base, out.solid)
         fresh.others = out.others
         return fresh
@@ -423,8 +431,8 @@ class Expressions:
         facts = NONE
         for value in (left, *rights):
             facts |= value.facts
-        # A comparison passes on which tokens it looked at, not counts or losses as numbers.
-        facts = frozenset(f for f in facts if f[0] in (TOKENS, LEARNT))
+        # A comparison passes on which tokens it looked at, not their content, nor counts or losses as numbers.
+        facts = frozenset((GATE, *f[1:4]) for f in facts if f[0] == TOKENS)
         return Value(facts, UNKNOWN, None, left.at, solid=True)
 
     def compare(self, op: ast.cmpop, left: Value, right: Value) -> bool | None:
@@ -676,7 +684,9 @@ class Expressions:
                 facts = frozenset(f for f in self.spread(index) if f[0] == TOKENS)
                 kept = value
                 if facts:
-                    kept = Value(value.facts | facts, UNKNOWN, value.obj, value.at, solid=value.solid)
+                    table = self.table_of(obj)
+                    kept = Value(value.facts | facts | {table}, UNKNOWN, value.obj, value.at, solid=value.solid)
+                    self.table_update(kept, facts)
                 self.journal.put(obj.slots, "sum", join(obj.slots.get("sum"), kept))
         elif isinstance(obj, Listing):
             items = obj.items

@@ -200,8 +200,23 @@ class Journal:
                 self.facts(holder, holder.facts | now)
             elif now is not _ABSENT:
                 here = holder.get(key, _ABSENT)
-                if here is not now:
+                if here is now:
+                    continue
+                if key == "items":
+                    self.merge_items(holder, here, now)
+                else:
                     self.put(holder, key, now if here is _ABSENT else _joined(here, now))
+
+    def merge_items(self, slots: dict, here: Any, now: Any) -> None:
+        """A list that differs between two paths: position by position when as long, else one value for all."""
+        if isinstance(here, tuple) and isinstance(now, tuple) and len(here) == len(now):
+            self.put(slots, "items", tuple(join(a, b) for a, b in zip(here, now, strict=True)))
+            return
+        rest = slots.get("sum")
+        for item in (*(here if isinstance(here, tuple) else ()), *(now if isinstance(now, tuple) else ())):
+            rest = join(rest, item) if rest is not None else item
+        self.put(slots, "items", None)
+        self.put(slots, "sum", rest)
 
 
 _ABSENT = object()

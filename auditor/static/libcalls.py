@@ -320,10 +320,10 @@ class LibraryCalls:
             if target is not held:
                 self.journal.facts(held, held.facts | {fact})
 
-    def add_at(self, held: Value, index: Value, change: Value) -> None:
+    def add_at(self, held: Value, index: Value, change: Value, counting: bool = True) -> None:
         """`held[index] += change`: counting when the index is made of tokens."""
         keys = self.spread(index)
-        tokens = frozenset(f for f in keys if f[0] == TOKENS)
+        tokens = frozenset(f for f in keys if f[0] == TOKENS) if counting else NONE
         if isinstance(held.obj, Mapping | Listing):
             slots = held.obj.slots
             if index.known:
@@ -332,11 +332,8 @@ class LibraryCalls:
                 fresh = Value(limited((before.facts if before else NONE) | self.used(change)), UNKNOWN, solid=True)
                 self.store_item(held, index, fresh)
                 return
-            fresh = Value(limited(self.used(change) | tokens), solid=True)
-            if tokens:
-                self.mark_table(held)
-                self.mark_table(fresh)
-            self.store_item(held, Value(at=index.at), fresh)
+            fresh = Value(limited(self.used(change)), solid=True)
+            self.store_item(held, Value(tokens, at=index.at), fresh)
             return
         if tokens:
             self.mark_table(held)
@@ -561,19 +558,38 @@ class LibraryCalls:
             out.add((TOKENS, split, NONE, 0) if split != "valbytes" else (FLAG, "bytes"))
             self.emit(Record("read", self.here(), split=split))
         if not splits:
-            stored = self.files.get(source.const, NONE) if source.known and isinstance(source.const, str) else None
-            if stored is None:
-                stored = frozenset().union(NONE, *self.files.values())
-            out |= stored
+            name = self.file_name(source)
+            known = self.files.get(name) if name else None
+            out |= known if known is not None else frozenset().union(NONE, *self.files.values()) if not name else NONE
         return Value(limited(frozenset(out)), UNKNOWN, None, source.at, solid=True)
+
+    def file_name(self, value: Value) -> str:
+        """What identifies a path: its constant, else the constant parts of the string, "" when nothing is known."""
+        if value.known and isinstance(value.const, str):
+            return value.const
+        return value.text or ""
+
+    def stored(self, value: Value, depth: int = 0) -> Facts:
+        """Facts of what is written to a file; losses stored beside weights say nothing about the weights."""
+        obj = value.obj
+        if any(f[0] == SCORED for f in value.facts):
+            return NONE
+        if isinstance(obj, Mapping | Listing) and depth < 5:
+            facts = value.facts
+            for held in obj.slots.values():
+                for part in held if isinstance(held, tuple) else (held,):
+                    if isinstance(part, Value):
+                        facts |= self.stored(part, depth + 1)
+            return facts
+        return self.used(value)
 
     def write_file(self, values: Args, keywords: Keywords) -> None:
         """`torch.save(obj, path_or_buffer)`, `path.write_bytes(data)`."""
-        content = frozenset().union(NONE, *(self.used(v) for v in values))
+        content = frozenset().union(NONE, *(self.stored(v) for v in values))
         content = frozenset(f for f in content if f[0] in (LEARNT, TOKENS, FLAG, COUNTS)) | {(FLAG, "artifact")}
-        target = next((v for v in reversed(values) if v.known and isinstance(v.const, str)), None)
+        target = next((name for v in reversed(values) if (name := self.file_name(v))), None)
         if target is not None:
-            self.files[target.const] = self.files.get(target.const, NONE) | content
+            self.files[target] = self.files.get(target, NONE) | content
         else:
             self.files["?"] = self.files.get("?", NONE) | content
             for value in values[1:]:
@@ -589,7 +605,7 @@ class LibraryCalls:
         writes = mode is not None and mode.known and any(c in str(mode.const) for c in "wax")
         if not writes:
             return self.read_file(args)
-        name = args[0].const if args[0].known and isinstance(args[0].const, str) else "?"
+        name = self.file_name(args[0]) or "?"
         out = Value(solid=True)
         out.text = f"\1{name}"
         return out
@@ -599,7 +615,9 @@ class LibraryCalls:
         facts = frozenset().union(NONE, *(self.used(v) for v in values)) if values else NONE
         if name == "write" and receiver is not None and receiver.text and receiver.text.startswith("\1"):
             path = receiver.text[1:]
-            self.files[path] = self.files.get(path, NONE) | frozenset(f for f in facts if f[0] != PARAMS) | {(FLAG, "artifact")}
+            if not any(f[0] == SCORED for f in facts):
+                kept = frozenset(f for f in facts if f[0] != PARAMS) | {(FLAG, "artifact")}
+                self.files[path] = self.files.get(path, NONE) | kept
         said = next((v for v in values if v.line is not None), None)
         where = said.line if said is not None and said.line else self.here()
         if said is not None and said.text:

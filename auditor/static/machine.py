@@ -158,7 +158,8 @@ class Machine(Expressions, Calls, BuiltinCalls, LibraryCalls):
     def do_augassign(self, node: ast.AugAssign) -> None:
         change = self.eval(node.value)
         if isinstance(node.target, ast.Subscript):
-            self.add_at(self.eval(node.target.value), self.eval_index(node.target.slice), change)
+            held, index = self.eval(node.target.value), self.eval_index(node.target.slice)
+            self.add_at(held, index, change, counting=isinstance(node.op, ast.Add))
             return
         held = self.eval(_load(node.target))
         if isinstance(held.obj, Listing):

@@ -11,7 +11,8 @@ a set union:
     (PARAMS, owner)                                  *is* a parameter (or a collection of parameters) of this owner
     (COUNTS, table, keyed, split)                    contains a count read from this table
     (FILE, split)                                    is a path or pattern of files of this split
-    (TABLE, number)                                  is a table that counts at token-derived keys
+    (TABLE, number, place)                           is a table that counts at token-derived keys
+    (GATE, split, iterations, offset)                was selected by comparing tokens
     (FLAG, name)                                     other properties: logarithm of probabilities, byte counts, ...
 
 `iterations` is a frozenset of (loop, pass) pairs. Two token sets that depend on different passes of a common loop are
@@ -23,7 +24,7 @@ from __future__ import annotations
 from typing import Any
 
 TOKENS, LEARNT, SCORED, GRAPH, PARAMS = "tokens", "learnt", "scored", "graph", "params"
-COUNTS, FILE, TABLE, FLAG = "counts", "file", "table", "flag"
+COUNTS, FILE, TABLE, FLAG, GATE = "counts", "file", "table", "flag", "gate"
 
 Fact = tuple[Any, ...]
 Facts = frozenset[Fact]
@@ -155,8 +156,11 @@ def disjoint(a: Iterations, b: Iterations) -> bool:
 
 
 def picked(facts: Facts, at: Iterations, offset: int = 0) -> Facts:
-    """Facts of an item picked at these iterations: token sets shrink, the rest is unchanged."""
-    if not at and not offset:
+    """Facts of an item picked at these iterations: token sets shrink, the rest is unchanged.
+
+    What a table has counted does not shrink: its entries mix everything that was counted.
+    """
+    if (not at and not offset) or any(f[0] == TABLE for f in facts):
         return facts
     return frozenset((TOKENS, f[1], f[2] | at, f[3] + offset) if f[0] == TOKENS else f for f in facts)
 
