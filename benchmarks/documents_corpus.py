@@ -47,6 +47,7 @@ class Tally:
         self.missed: dict[str, list[str]] = defaultdict(list)
         self.seconds: list[float] = []
         self.failures: list[str] = []
+        self.slow: list[tuple[float, str]] = []
 
     def add(self, name: str, facts: dict[str, bool], sought: dict[str, bool] | None = None) -> None:
         """Count one document; `sought` says what a text search finds in it."""
@@ -72,6 +73,8 @@ class Tally:
         for fact, number in self.found.most_common():
             by_search = f", by search {100 * self.sought[fact] / count:.1f} %" if fact in self.sought else ""
             print(f"  {fact:22} {number:6}  {100 * number / count:5.1f} %{by_search}")
+        for seconds, name in sorted(self.slow)[-3:]:
+            print(f"  slowest: {name} {1e3 * seconds:.0f} ms")
         for fact, names in self.missed.items():
             print(f"  {fact}: {len(names)} found only by search: {', '.join(names[:5])}")
 
@@ -161,6 +164,7 @@ class Survey:
             print(f"{name}\n{traceback.format_exc()}", file=sys.stderr)
             return
         tally.seconds.append(time.perf_counter() - start)
+        tally.slow.append((tally.seconds[-1], f"{submission.label}:{path}"))
         if isinstance(found, TrainLog):
             tally.add(name, log_facts(found), searched(found))
         else:

@@ -403,3 +403,24 @@ def test_piped_style_and_a_stated_training_time() -> None:
     assert [(s.step, s.train_loss, s.train_seconds) for s in run.steps] == [(2300, 3.2117, 576.0)]
     assert run.stop is not None and run.stop.step == 2398
     assert run.train_seconds is not None and run.train_seconds.value == 600.0
+
+
+def test_a_log_quoted_in_json_is_read() -> None:
+    inner = classic(Run(seed=42)).replace("\n", "\\n")
+    run = one(f'=== Seed 42 ===\n{{\n  "val_bpb": 1.14300000,\n  "log_tail": "{inner}"\n}}\n')
+    assert run.seed == 42 and [s.step for s in run.steps] == [1, 200] and run.stop is not None
+    assert {r.line for r in run.results} == {3, 4} and run.results[-1].val_bpb == 1.143
+
+
+def test_a_run_name_before_every_line() -> None:
+    text = "".join(f"wide_d704_w2200: {line}\n" for line in classic(Run()).splitlines())
+    run = one(text)
+    assert [s.step for s in run.steps] == [1, 200]
+    assert [r.label for r in run.results] == ["final_int6_roundtrip", "final_int6_roundtrip_exact"]
+
+
+def test_stop_line_without_a_step() -> None:
+    text = "step:15000/20000 train_loss:2.8 train_time:579905ms\nstopping_early: wallclock_cap train_time:599224ms\n"
+    run = one(text)
+    assert run.stop is not None and (run.stop.step, run.stop.train_seconds) == (15_000, 599.224)
+    assert run.train_seconds is not None and run.train_seconds.source.line == 2

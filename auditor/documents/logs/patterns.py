@@ -13,7 +13,7 @@ MAX_LINE = 1500
 _NUM = r"[-+]?(?:\d[\d,]*)?\.?\d+(?:[eE][-+]?\d+)?"
 #: `key:value`, `key: value`, `key=value`, with unit, and the spaced form for the few keys that use it.
 PAIR = re.compile(
-    rf"(?:(?<![\w.])(?P<key>[A-Za-z_][\w./+@-]*?)\s?[:=~]\s*|"
+    rf"(?:(?<![\w.])(?P<key>[A-Za-z_][\w./+@-]*?)\"?\s?[:=~]\s*|"
     rf"(?<![\w.])(?P<spaced>(?:val_|train_)?(?:loss|bpb)|Loss|BPB|Time)\s+)"
     rf"(?P<num>{_NUM})(?![\w.,]*\d)\s?(?P<unit>ms|s|m|min|h)?(?![\w/])"
 )
@@ -33,6 +33,7 @@ _STOP = re.compile(
 )
 # `step 100/7000 | loss 5.1 | ... | 27s`: the clock stands last, without a name.
 _LAST_CLOCK = re.compile(r"\|\s*(\d+(?:\.\d+)?)\s?(s|m|min)\s*$")
+_LOSS_NEXT = re.compile(r"\s+(?:train|val)_loss")
 _LABELLED_STEP = re.compile(r"(?i:[a-z_]\w*[: ]\w*\s*step[: ]\s*\d)")
 _FRACTION = re.compile(r"(?<![\w.])[a-zA-Z]{0,6}(\d[\d,]*)\s*/\s*(\d[\d,]*)(?![\w.]*\.\d)")
 _PERCENT = re.compile(r"\[\s*(\d{1,3}(?:\.\d+)?)%\]")
@@ -150,7 +151,7 @@ def step_fact(text: str, number: int) -> StepFact | None:
             return None
     stops = _STOP.search(text) is not None
     # `late_qat:enabled step:6316 scale:0.15` and `warmup_step` speak of a step, they do not report one.
-    if not stops and _LABELLED_STEP.search(text[: found.end()]):
+    if not stops and _LABELLED_STEP.search(text[: found.end()]) and not _LOSS_NEXT.match(text, found.end()):
         return None
     pairs, _ = numbers(text)
     step, total = int(found[1]), int(found[2]) if found[2] else None
@@ -169,6 +170,14 @@ def step_fact(text: str, number: int) -> StepFact | None:
     if empty and not stops and (fact.train_seconds is None or total is None):
         return None
     return StepFact(fact, stops)
+
+
+def stop_fact(text: str, number: int, step: int) -> StepLine | None:
+    """The line that stops training where it names no step: `stopping_early: wallclock_cap train_time:599224ms`."""
+    if not _STOP.search(text):
+        return None
+    seconds = _clock(numbers(text)[0], text)
+    return None if seconds is None else StepLine(number, step, train_seconds=seconds, text=text.strip()[:300])
 
 
 def _value(pairs: dict[str, tuple[float, str, str]], *keys: str) -> float | None:
@@ -222,7 +231,9 @@ _TTT_COUNTER = re.compile(r"(?i)\btt\w*:.*\bt:\d")
 
 def label_of(text: str) -> str:
     """Words before the first number of a line as a label: `final_int6_roundtrip`, `DIAGNOSTIC post_ema`."""
-    return re.sub(r"\s+", " ", text).strip(" \t:|-=,[(>*").strip()[-80:]
+    words = re.sub(r"\s+", " ", text).strip(' \t:|-=,[(>*"').strip()
+    # A launcher may put the name of the run before every line: `run7: final_ttt val_loss:...`.
+    return words.rsplit(": ", 1)[-1][-80:]
 
 
 _QUALIFIED = re.compile(r"(?i)\b((?:val_)?bpb)\s*\(([^()\d]{0,30}(?:\d\w*)?[^()]{0,20})\)\s*(?=[:=])")

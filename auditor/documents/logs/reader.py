@@ -73,9 +73,18 @@ class _Splitter:
                 continue
             stamp = STAMP.match(part) if part[0] in " [0123456789dIDWr" else None
             text = part[stamp.end() :] if stamp else part
+            if len(text) > 200 and "\\n" in text and "step:" in text:
+                self._quoted(number, text)
+                continue
             if self.builder.starts_again(text):
                 self._next(number)
             self.builder.feed(number, text)
+
+    def _quoted(self, number: int, text: str) -> None:
+        """A log inside a JSON string: every line of it stands in this one."""
+        for part in text.split("\\n")[:5000]:
+            if part.strip():
+                self.builder.feed(number, part)
 
     def _next(self, number: int) -> None:
         if len(self.finished) >= MAX_RUNS:

@@ -13,7 +13,8 @@ MAX_MARKS = 200
 _OPENERS = re.compile(
     r"(?:Hyperparameters:|logs/\S+\.txt\s*$|Running Python|val_bpb:enabled|"
     r"train_loader:dataset|model_params: ?\d|world_size: ?\d|"
-    r"seed: ?\d|Setting OMP_NUM_THREADS|train_batch_tokens: ?\d|attention_mode:|.{0,70}torch/distributed/run\.py)"
+    r"seed: ?\d|={2,} ?Seed \d|Setting OMP_NUM_THREADS|"
+    r"train_batch_tokens: ?\d|attention_mode:|.{0,70}torch/distributed/run\.py)"
 )
 _FIRST_STEP = re.compile(r"(?:\s*[Ss]tep[: ]\s*)?[01]\s*/\s*\d+\s+\W*(?:\[\w+\] )?(?:train|val)?_?[Ll]oss")
 _ENDS_IN_BYTES = re.compile(r"\d ?B\s*$|bytes")
@@ -125,6 +126,8 @@ class RunBuilder:
                 run.steps.append(fact.line)
                 return
             run.stop = fact.line
+        elif "stop" in lower and (stop := patterns.stop_fact(text, number, run.steps[-1].step if run.steps else 0)):
+            run.stop = stop
         elif self._is_progress(number, text, lower):
             return
         elif "bpb" in lower and (results := patterns.result_facts(text, number)):
