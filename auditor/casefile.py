@@ -5,84 +5,139 @@ Every witness is called on its own: one that fails leaves a problem that names i
 
 from __future__ import annotations
 
-import importlib
 from collections.abc import Callable, Iterable
-from typing import Any
+from dataclasses import dataclass, field
+from typing import TYPE_CHECKING, Any, TypeVar
 
 from auditor.case import Case
+from auditor.documents.forensics import forensics
+from auditor.documents.ledger import build_ledger, headline
+from auditor.documents.logs import read_log
+from auditor.documents.metadata import read_metadata
+from auditor.documents.readme import read_readme
 from auditor.errors import AuditorError
 from auditor.findings import Witness
+from auditor.static.facts import program_facts
 from auditor.submission import Submission
-from auditor.unpack import Program
+from auditor.unpack import Program, read_program
 
-# Why a witness of the order of events has not testified, until one is called.
-_ABSENT = {
-    Witness.STATIC: "not available",
-    Witness.RUN: "not available",
-    Witness.REPRODUCTION: "not run: it needs eight GPUs, see `auditor reproduce`",
-}
+if TYPE_CHECKING:
+    from auditor.documents.copies import LogIndex
+
+Answer = TypeVar("Answer")
+
+_NOT_REPRODUCED = "not run: it needs eight GPUs, see `auditor reproduce`"
+_NOT_ASKED = "not asked for in this review"
 
 
-def build_case(submission: Submission) -> Case:
+@dataclass(frozen=True)
+class Call:
+    """Which witnesses are called beside the documents.
+
+    Attributes:
+        static: read the program's order of events.
+        run: execute the submission at reduced scale in the sandbox (needs torch; up to a minute).
+        log_index: logs of the whole clone by content, to find copied ones; None when it was not built.
+    """
+
+    static: bool = True
+    run: bool = False
+    log_index: LogIndex | None = None
+
+
+def build_case(submission: Submission, call: Call | None = None) -> Case:
     """Everything the witnesses say about a submission; never raises for what the submission contains.
 
     What could not be read stands in `submission.problems`, a witness that did not testify in `case.absent`.
     """
+    call = call or Call()
     desk = _Desk(submission)
-    program = desk.ask("auditor.unpack", "read_program", submission) or Program()
-    case = Case(submission, program, absent=dict(_ABSENT))
-    case.metadata = desk.read("auditor.documents.metadata", "read_metadata", submission.metadata)
-    readmes = desk.read("auditor.documents.readme", "read_readme", [submission.readme] if submission.readme else [])
-    case.readme = readmes[0] if readmes else None
-    case.logs = desk.read("auditor.documents.logs", "read_log", submission.logs)
-    case.facts = desk.ask("auditor.static.facts", "program_facts", program, submission) or {}
-    documents = (submission, program, case.metadata, case.readme, case.logs)
-    case.headline = desk.ask("auditor.documents.ledger", "headline", *documents)
-    case.ledger = desk.ask("auditor.documents.ledger", "build_ledger", *documents, _local_files(case)) or []
-    case.forensics = desk.ask("auditor.documents.forensics", "forensics", submission, program, case.logs) or []
-    if "forensics" in desk.failed or "read_log" in desk.failed:
-        case.absent[Witness.DOCUMENTS] = "forensics: the logs could not be examined"
+    program = desk.ask("the program", lambda: read_program(submission)) or Program()
+    case = Case(submission, program, absent={Witness.REPRODUCTION: _NOT_REPRODUCED})
+    _documents(desk, case, call)
+    _static(desk, case, call)
+    _run(desk, case, call)
     submission.problems.extend(problem for problem in desk.problems if problem not in submission.problems)
     return case
 
 
-def _local_files(case: Case) -> list[str]:
-    return [str(getattr(item, "path", item)) for item in case.facts.get("local_files", ())]
+def _documents(desk: _Desk, case: Case, call: Call) -> None:
+    submission, program = case.submission, case.program
+    case.metadata = desk.read(submission.metadata, lambda path: read_metadata(path, submission.read(path)))
+    readmes = [submission.readme] if submission.readme else []
+    case.readme = next(iter(desk.read(readmes, lambda path: read_readme(path, submission.read(path)))), None)
+    case.logs = desk.read(submission.logs, lambda path: _log(submission, path))
+    case.facts = desk.ask("the program's facts", lambda: program_facts(program, submission)) or {}
+    documents = (submission, program, case.metadata, case.readme, case.logs)
+    local = [str(getattr(item, "path", item)) for item in case.facts.get("local_files", ())]
+    case.headline = desk.ask("the headline", lambda: headline(*documents))
+    case.ledger = desk.ask("the claims", lambda: build_ledger(*documents, local)) or []
+    facts = desk.ask("the logs", lambda: forensics(submission, program, case.logs, call.log_index))
+    case.forensics = facts or []
+    if facts is None or len(case.logs) < len(submission.logs):
+        case.absent[Witness.DOCUMENTS] = "forensics: the logs could not be examined"
 
 
+def _log(submission: Submission, path: str) -> Any:
+    entry = submission.files.get(path)
+    return read_log(path, submission.read(path), entry.blob if entry else "")
+
+
+def _static(desk: _Desk, case: Case, call: Call) -> None:
+    """The order of events as the program states it, under the settings that were in force."""
+    if not call.static:
+        case.absent[Witness.STATIC] = _NOT_ASKED
+        return
+    from auditor.static.analysis import static_timeline
+    from auditor.static.effective import effective_settings
+
+    def read() -> Any:
+        return static_timeline(case.program, effective_settings(case.readme, case.logs, case.headline))
+
+    if case.program.main is None:
+        case.absent[Witness.STATIC] = "there is no readable script"
+        return
+    result = desk.ask("the order of events", read)
+    if result is None:
+        case.absent[Witness.STATIC] = "the program could not be followed"
+        return
+    case.facts["static"] = result
+    case.timelines[Witness.STATIC] = result.timeline
+
+
+def _run(desk: _Desk, case: Case, call: Call) -> None:
+    """The order of events as a run at reduced scale shows it."""
+    if not call.run:
+        case.absent[Witness.RUN] = _NOT_ASKED
+        return
+    from auditor.dynamic.witness import testimony_of
+
+    said = desk.ask("the CPU run", lambda: testimony_of(case))
+    case.facts["run"] = said
+    if said is None or said.timeline is None:
+        case.absent[Witness.RUN] = said.absent if said is not None else "the run could not be made"
+        return
+    case.timelines[Witness.RUN] = said.timeline
+
+
+@dataclass
 class _Desk:
-    """Asks witnesses one by one; remembers what went wrong and who failed."""
+    """Asks witnesses one by one; remembers what went wrong."""
 
-    def __init__(self, submission: Submission) -> None:
-        self.submission = submission
-        self.problems: list[str] = []
-        self.failed: set[str] = set()
+    submission: Submission
+    problems: list[str] = field(default_factory=list)
 
-    def ask(self, module: str, function: str, *arguments: Any) -> Any:
+    def ask(self, subject: str, call: Callable[[], Answer]) -> Answer | None:
         """Result of one witness, None when it fails."""
-        return self._guarded(function, function, lambda: self._find(module, function)(*arguments))
-
-    def read(self, module: str, function: str, paths: Iterable[str]) -> list:
-        """Results of one reader for every file; a file that cannot be read is left out and named."""
-
-        def one(path: str) -> Any:
-            entry = self.submission.files.get(path)
-            blob = (entry.blob,) if function == "read_log" and entry else ()
-            return self._find(module, function)(path, self.submission.read(path), *blob)
-
-        items = [self._guarded(function, path, lambda path=path: one(path)) for path in paths]
-        return [item for item in items if item is not None]
-
-    def _guarded(self, function: str, subject: str, call: Callable[[], Any]) -> Any:
         try:
             return call()
         except AuditorError as error:  # says itself what is wrong
-            self.failed.add(function)
             self.problems.append(str(error))
         except Exception as error:  # a defect of one witness must not silence the others
-            self.failed.add(function)
             self.problems.append(f"{subject}: could not be examined ({type(error).__name__}: {error})")
         return None
 
-    def _find(self, module: str, function: str) -> Callable[..., Any]:
-        return getattr(importlib.import_module(module), function)
+    def read(self, paths: Iterable[str], reader: Callable[[str], Answer]) -> list[Answer]:
+        """Results of one reader for every file; a file that cannot be read is left out and named."""
+        items = [self.ask(path, lambda path=path: reader(path)) for path in paths]
+        return [item for item in items if item is not None]

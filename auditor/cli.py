@@ -53,7 +53,7 @@ def main() -> None:
 )
 @click.option("--jsonl", type=click.Path(path_type=Path), help="Append one line per review to this file.")
 @click.option("--resume", is_flag=True, help="With --jsonl: skip targets that the file already holds.")
-@click.option("--no-run", is_flag=True, help="Leave out the CPU run.")
+@click.option("--run/--no-run", default=None, help="Run the submission on the CPU in the sandbox, or leave that out.")
 @click.option("-v", "--verbose", is_flag=True, help="Show passed rules too.")
 @click.option("-q", "--quiet", is_flag=True, help="One line per review.")
 def review(targets: tuple[str, ...], **options: object) -> None:

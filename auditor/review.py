@@ -1,22 +1,24 @@
 """One submission in, one review out; many submissions as a stream that never stops on a bad one.
 
-`review_submission` runs the witnesses, the rules and the judge. `review_all` does so for a stream of targets and turns
-whatever goes wrong with one of them into an ERROR review that names the file and what to do.
+`review_submission` runs the witnesses, the rules and the judge. `review_target` does so for one of many targets and
+turns whatever goes wrong with it into an ERROR review that names the file and what to do.
 """
 
 from __future__ import annotations
 
 import time
 import traceback
-from collections.abc import Iterable, Iterator
 from dataclasses import dataclass, field
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from auditor.case import Case
 from auditor.errors import AuditorError
 from auditor.findings import Finding, Verdict
 from auditor.submission import Submission
 from auditor.targets import Target
+
+if TYPE_CHECKING:
+    from auditor.casefile import Call
 
 
 @dataclass
@@ -66,8 +68,8 @@ class Review:
         }
 
 
-def review_submission(submission: Submission, label: str = "") -> Review:
-    """Review one submission with every witness available.
+def review_submission(submission: Submission, label: str = "", call: Call | None = None) -> Review:
+    """Review one submission with the witnesses `call` names (default: documents and static analysis).
 
     Raises nothing for a bad submission: what cannot be read is a problem of the case and an unknown of the rules.
     """
@@ -75,7 +77,7 @@ def review_submission(submission: Submission, label: str = "") -> Review:
     from auditor.judge import judge
 
     start = time.perf_counter()
-    case = build_case(submission)
+    case = build_case(submission, call)
     judgement = judge(case)
     return Review(
         label=label or submission.label,
@@ -89,17 +91,11 @@ def review_submission(submission: Submission, label: str = "") -> Review:
     )
 
 
-def review_all(targets: Iterable[Target]) -> Iterator[Review]:
-    """Review targets one after another; every target yields exactly one review, in order."""
-    for target in targets:
-        yield review_target(target)
-
-
-def review_target(target: Target) -> Review:
+def review_target(target: Target, call: Call | None = None) -> Review:
     """Review one target; an error becomes an ERROR review (the user's errors plainly, ours with a traceback)."""
     start = time.perf_counter()
     try:
-        review = review_submission(target.load(), target.label)
+        review = review_submission(target.load(), target.label, call)
     except AuditorError as error:
         review = Review(target.label, Verdict.ERROR, reason=str(error), error=str(error))
     except Exception as error:  # one submission must never stop the others

@@ -33,7 +33,7 @@ def main() -> None:
 
     names, with_main = _names(options)
     start = time.perf_counter()
-    review = Options(repo=options.repo, jsonl=options.out, resume=True, main_branch=with_main, no_run=True, quiet=True)
+    review = Options(repo=options.repo, jsonl=options.out, resume=True, main_branch=with_main, run=False, quiet=True)
     run(tuple(names[: options.limit]), review)
     _report(options.out, time.perf_counter() - start)
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import os
 import re
 from collections.abc import Iterable, Iterator
 from dataclasses import dataclass
@@ -12,6 +13,7 @@ from pathlib import Path
 from rich.console import Console
 from rich.progress import MofNCompleteColumn, Progress, TextColumn, TimeElapsedColumn, TimeRemainingColumn
 
+from auditor.casefile import Call
 from auditor.errors import AuditorError
 from auditor.findings import Verdict
 from auditor.review import Review, review_target
@@ -34,7 +36,7 @@ class Options:
     formats: tuple[str, ...] = ()
     jsonl: Path | None = None
     resume: bool = False
-    no_run: bool = False
+    run: bool | None = None
     verbose: bool = False
     quiet: bool = False
 
@@ -48,7 +50,7 @@ def run(names: tuple[str, ...], options: Options) -> int:
     console = Console(soft_wrap=options.quiet)
     single = len(targets) == 1
     gravest = Verdict.CLEAN
-    for review in _reviews(targets, quiet_progress=single):
+    for review in _reviews(targets, _call(options, len(targets)), quiet_progress=single):
         if options.jsonl:
             _append(options.jsonl, review)
         written = _write_reports(review, options) if options.out else []
@@ -70,13 +72,33 @@ def _targets(names: tuple[str, ...], options: Options) -> Iterator[Target]:
     return chain.from_iterable(streams)
 
 
-def _reviews(targets: list[Target], quiet_progress: bool) -> Iterator[Review]:
+def _call(options: Options, count: int) -> Call:
+    """Witnesses to call. The CPU run is left out of long lists unless asked for; so is building the index of logs for
+    a single review, which uses one that is there."""
+    run = options.run if options.run is not None else False
+    index = None
+    if options.repo is not None:
+        from auditor.documents.copies import log_index
+
+        try:
+            index = log_index(options.repo, _cache(), build=count > 1)
+        except AuditorError:
+            index = None  # the reviews themselves will say what is wrong with the clone
+    return Call(run=run, log_index=index)
+
+
+def _cache() -> Path:
+    base = os.environ.get("XDG_CACHE_HOME") or Path.home() / ".cache"
+    return Path(base) / "parameter-golf-auditor"
+
+
+def _reviews(targets: list[Target], call: Call, quiet_progress: bool) -> Iterator[Review]:
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
     with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet_progress) as progress:
         task = progress.add_task("reviewing", total=len(targets))
         for target in targets:
             progress.update(task, description=f"reviewing {target.label[-40:]}")
-            yield review_target(target)
+            yield review_target(target, call)
             progress.advance(task)
 
 

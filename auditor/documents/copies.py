@@ -72,12 +72,13 @@ def identities(*texts: str) -> frozenset[str]:
     return frozenset(found - {""})
 
 
-def log_index(repo: Path, cache: Path | None = None) -> LogIndex:
+def log_index(repo: Path, cache: Path | None = None, build: bool = True) -> LogIndex | None:
     """Index every log of every pull request head of a clone.
 
     Args:
         repo: work tree or bare git directory.
         cache: folder for the index, keyed by a hash of all refs; None keeps nothing.
+        build: make the index when the cache lacks it (seconds on a large clone); else the answer is None.
 
     Raises:
         GitError: `repo` is not a repository, or git fails.
@@ -89,6 +90,8 @@ def log_index(repo: Path, cache: Path | None = None) -> LogIndex:
         loaded = _load(stored)
         if loaded is not None:
             return loaded
+    if not build:
+        return None
     index = _build(repo, refs)
     if stored is not None:
         _store(stored, index)
