@@ -182,7 +182,7 @@ class Report(Event):
     """A metric is reported; `value` only from an executed timeline.
 
     `headline`: it is the claimed number. `counts`: tables whose counts are part of it. `choices`: lines where the
-    better of two losses was kept.
+    better of two losses was kept. `spread`: lines where the loss of a token was divided over its bytes. `spread`: lines where a token's loss was divided over several positions.
     """
 
     metric: str
@@ -190,6 +190,7 @@ class Report(Event):
     headline: bool = False
     counts: tuple[Counted, ...] = ()
     choices: tuple[Place, ...] = ()
+    spread: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)

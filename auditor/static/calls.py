@@ -113,9 +113,13 @@ class Calls:
         if method_of_module and function.name != "__init__":
             if not self.walk_method(function, args):
                 return self.neural(function, args, keywords)
-        elif not self.sources.worth_walking(target, False):
+        elif not self.sources.worth_walking(target, False) and not self.carries_tokens(args, keywords):
             return self.opaque([*args, *keywords.values()])
         return self.walk(function, args, keywords)
+
+    def carries_tokens(self, args: list[Value], keywords: dict[str, Value]) -> bool:
+        """Functions that are handed tokens are always walked: what they do with them is the question."""
+        return any(f[0] == TOKENS and f[1] != "train" for v in (*args, *keywords.values()) for f in self.spread(v))
 
     def walk_method(self, function: Function, args: list[Value]) -> bool:
         """Methods of neural modules are arithmetic unless they change state themselves."""

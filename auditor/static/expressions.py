@@ -20,6 +20,7 @@ from auditor.static.values import (
     LEARNT,
     NONE,
     PARAMS,
+    SCORED,
     TABLE,
     TOKENS,
     UNKNOWN,
@@ -279,7 +280,12 @@ class Expressions:
         if items is not None and index.known and isinstance(index.const, int) and -len(items) <= index.const < len(items):
             return self.placed(items[index.const], held.at)
         value = (self.merged(items) if items is not None else obj.slots["sum"]) or Value(held.facts)
-        return self.placed(value, index.at | held.at)
+        out = self.placed(value, index.at | held.at)
+        keys = frozenset(f for f in index.facts if f[0] in (TOKENS, LEARNT))
+        if keys and out.obj is None:
+            # A property looked up by token id says which token it was.
+            out = Value(out.facts | keys, UNKNOWN, None, out.at, solid=out.solid)
+        return out
 
     def table_of(self, obj: Mapping) -> tuple:
         """The table fact of a dict with token-derived keys."""
@@ -325,7 +331,7 @@ class Expressions:
         for fact in facts:
             if fact[0] == TOKENS:
                 out.add((LEARNT, fact[1], fact[2], fact[3], -tables[0][1], "table", tables[0][2]))
-            else:
+            elif fact[0] not in (COUNTS, TABLE):
                 out.add(fact)
         key_tokens = [f for f in keys if f[0] == TOKENS]
         reach = max((f[3] for f in key_tokens), default=-99)
@@ -677,6 +683,8 @@ class Expressions:
     def store_item(self, held: Value, index: Value, value: Value) -> None:
         """`held[index] = value`."""
         obj = held.obj
+        if self.choosing and obj is None and any(f[0] == SCORED for f in self.spread(value)):
+            value = Value(self.used(value) | {(FLAG, "choice", self.here())}, at=value.at, solid=True)
         if isinstance(obj, Mapping):
             if index.known and isinstance(index.const, _SIMPLE):
                 self.journal.put(obj.slots, ("k", index.const), value)

@@ -114,6 +114,8 @@ class LibraryCalls:
         out = self.opaque(everything)
         if name in lib.DISTRIBUTIONS:
             out.facts = out.facts | {(FLAG, "distribution")}
+        elif name in lib.REPEATS and any(f[0] == SCORED for f in out.facts):
+            out.facts = out.facts | {(FLAG, "spread", self.here())}
         elif name in lib.ARG_SELECTIONS:
             out.facts = frozenset(f for f in out.facts if f[0] != COUNTS)
         elif name == "bincount":

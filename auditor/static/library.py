@@ -36,6 +36,8 @@ SHAPE = frozenset(
 )  # fmt: skip
 # Selections of a candidate by its count: what comes out is an index, not a probability.
 ARG_SELECTIONS = frozenset({"argmax", "argmin", "argsort", "topk", "nonzero", "searchsorted", "isin", "unique"})
+# Spreading one value over several positions: how a token's loss is divided over its bytes.
+REPEATS = frozenset({"repeat", "repeat_interleave"})
 SHUFFLES = frozenset({"randperm", "permutation", "shuffle", "sample", "randint", "choice", "rand", "choices"})
 # Without gradients.
 NO_GRAD = frozenset({"no_grad", "inference_mode"})

@@ -17,7 +17,7 @@ from auditor.static.library import NO_GRAD
 from auditor.static.libcalls import LibraryCalls
 from auditor.static.program import Sources
 from auditor.static.records import BranchRecord, LoopRecord, Record, Where
-from auditor.static.values import FLAG, PARAMS, UNKNOWN, Value, constant, join, picked
+from auditor.static.values import FLAG, PARAMS, SCORED, UNKNOWN, Value, constant, join, picked
 
 # Syntax nodes visited before the machine gives up, and how deep loops are walked twice.
 STEP_BUDGET = 400_000
@@ -69,6 +69,7 @@ class Machine(Expressions, Calls, BuiltinCalls, LibraryCalls):
         self.order = 0
         self.pending: list[dict[str, list[dict]]] = []
         self.table_count = 0
+        self.choosing = 0
         self.steps_limit = STEP_BUDGET
         self.read_places: dict[str, Where] = {}
         self.notes: dict[tuple[str, int], list[Value]] = {}
@@ -194,7 +195,10 @@ class Machine(Expressions, Calls, BuiltinCalls, LibraryCalls):
         branch = BranchRecord(self.here(), _source(node.test), None)
         mark = self.journal.mark()
         self.narrow(node.test, True)
+        choosing = self.compares_losses(node.test)
+        self.choosing += choosing
         first = self.within(branch.then, branch, lambda: self.block(node.body))
+        self.choosing -= choosing
         written = self.journal.undo(mark)
         self.narrow(node.test, False)
         second = self.within(branch.otherwise, None, lambda: self.block(node.orelse)) if node.orelse else None
@@ -211,6 +215,13 @@ class Machine(Expressions, Calls, BuiltinCalls, LibraryCalls):
             return None
         self.leave(first, written)
         return first if second == RAISE else second
+
+    def compares_losses(self, test: ast.expr) -> bool:
+        """`if new_nll < old_nll`: two losses of validation tokens decide what happens next."""
+        if not isinstance(test, ast.Compare) or not isinstance(test.ops[0], ast.Lt | ast.Gt | ast.LtE | ast.GtE):
+            return False
+        sides = [self.spread(self.eval(side)) for side in (test.left, test.comparators[0])]
+        return all(any(f[0] == SCORED for f in facts) for facts in sides)
 
     def leave(self, how: str, written: dict) -> None:
         """Keep the state of a path that leaves the block, to be joined where it arrives."""
@@ -326,6 +337,10 @@ class Machine(Expressions, Calls, BuiltinCalls, LibraryCalls):
                 self.pending[-1].setdefault(how, []).extend(states)
         if any(record.passes):
             self.sink.append(record)
+        if node.orelse and ends not in (RETURN, RAISE):
+            mark = self.journal.mark()
+            self.block(node.orelse)
+            self.journal.merge(self.journal.undo(mark))
         return ends if ends in (RETURN, RAISE) else None
 
     def worth_twice(self, node: ast.stmt) -> bool:

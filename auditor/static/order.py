@@ -152,12 +152,17 @@ def count_verdicts(timeline: Timeline) -> Iterator[Verdict]:
             "a count table is read with the token being scored in its key, and the count enters its probability",
             _count_chain(timeline, keyed, report),
         )  # fmt: skip
-    else:
+    if report.spread:
+        chain = ((report.spread[0], "divides the loss of a token over its bytes"), *_count_chain(timeline, live, report))
         yield Verdict(
-            "PG-C2-normalisation", Status.FAIL,
-            "counts enter the probability of the realised token only; no distribution over the vocabulary is formed",
-            _count_chain(timeline, live, report),
+            "PG-C2-byte-mixer", Status.FAIL,
+            "a byte model is mixed with the loss of the realised token spread over its bytes", chain,
         )  # fmt: skip
+    yield Verdict(
+        "PG-C2-normalisation", Status.FAIL,
+        "counts enter the probability of the realised token only; no distribution over the vocabulary is formed",
+        _count_chain(timeline, live, report),
+    )  # fmt: skip
     if own:
         yield Verdict(
             "PG-C4-single-pass", Status.FAIL,

@@ -157,10 +157,11 @@ class _Builder:
             for f in record.facts
             if f[0] == COUNTS
         }
+        spread = tuple(_place(f[2]) for f in record.facts if f[0] == FLAG and f[1] == "spread")
         choices = tuple(_place(f[2]) for f in record.facts if f[0] == FLAG and f[1] == "choice")
         return Report(
             place, label, phase=self.phase, headline=id(record) in self.headline,
-            counts=tuple(counts[key] for key in sorted(counts)), choices=choices,
+            counts=tuple(counts[key] for key in sorted(counts)), choices=choices, spread=spread,
         )  # fmt: skip
 
     def state(self, owner: int) -> str:
