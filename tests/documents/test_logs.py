@@ -424,3 +424,10 @@ def test_stop_line_without_a_step() -> None:
     run = one(text)
     assert run.stop is not None and (run.stop.step, run.stop.train_seconds) == (15_000, 599.224)
     assert run.train_seconds is not None and run.train_seconds.source.line == 2
+
+
+def test_a_log_of_which_only_the_beginning_was_given_says_so() -> None:
+    data = classic(Run()).encode()
+    log = read_log("x.log", data[:-100], size=len(data))
+    assert log.truncated and f"of {len(data):,} bytes were read" in log.problems[0]
+    assert not read_log("x.log", data, size=len(data)).truncated

@@ -14,19 +14,23 @@ from auditor.documents.model import EvalResult, LogRun, TrainLog
 MAX_RUNS = 200
 
 
-def read_log(path: str, source: bytes | BinaryIO, blob: str = "") -> TrainLog:
+def read_log(path: str, source: bytes | BinaryIO, blob: str = "", size: int | None = None) -> TrainLog:
     """Read a train log of any size and encoding.
 
     Args:
         path: repository-relative path, for sources.
         source: the bytes, or a binary file that is read as a stream.
         blob: git object id, kept for comparisons.
+        size: bytes of the whole file, when `source` may be only its beginning.
 
     Never raises for content; problems are listed in words. Times in seconds, sizes in bytes.
     """
     decoded = decode_log(path, source)
     log = TrainLog(path, decoded.lines, [], decoded.encoding, decoded.skipped is not None, blob, decoded.problems)
     log.truncated = log.truncated or any("were not read" in problem for problem in decoded.problems)
+    if size is not None and isinstance(source, bytes) and len(source) < size:
+        log.truncated = True
+        log.problems.append(f"{path}: only the first {len(source):,} of {size:,} bytes were read")
     log.runs = _Splitter(path, decoded.lines, decoded.overwritten).split()
     if len(log.runs) >= MAX_RUNS:
         log.problems.append(f"{path}: more than {MAX_RUNS} runs; the rest is read as part of the last")
