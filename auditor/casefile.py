@@ -10,6 +10,7 @@ from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from auditor.case import Case
+from auditor.documents.description import with_description
 from auditor.documents.forensics import forensics
 from auditor.documents.ledger import build_ledger, headline
 from auditor.documents.logs import read_log
@@ -38,11 +39,13 @@ class Call:
         static: read the program's order of events.
         run: execute the submission at reduced scale in the sandbox (needs torch; up to a minute).
         log_index: logs of the whole clone by content, to find copied ones; None when it was not built.
+        description: title and text of the pull request, which no clone holds; "" when not handed in.
     """
 
     static: bool = True
     run: bool = False
     log_index: LogIndex | None = None
+    description: bytes = b""
 
 
 def build_case(submission: Submission, call: Call | None = None) -> Case:
@@ -66,6 +69,10 @@ def _documents(desk: _Desk, case: Case, call: Call) -> None:
     case.metadata = desk.read(submission.metadata, lambda path: read_metadata(path, submission.read(path)))
     readmes = [submission.readme] if submission.readme else []
     case.readme = next(iter(desk.read(readmes, lambda path: read_readme(path, submission.read(path)))), None)
+    if call.description:
+        case.readme = (
+            desk.ask("the description", lambda: with_description(case.readme, call.description)) or case.readme
+        )
     case.logs = desk.read(submission.logs, lambda path: _log(submission, path))
     case.facts = desk.ask("the program's facts", lambda: program_facts(program, submission)) or {}
     documents = (submission, program, case.metadata, case.readme, case.logs)
@@ -73,7 +80,7 @@ def _documents(desk: _Desk, case: Case, call: Call) -> None:
     case.headline = desk.ask("the headline", lambda: headline(*documents))
     case.ledger = desk.ask("the claims", lambda: build_ledger(*documents, local)) or []
     facts = desk.ask("the logs", lambda: forensics(submission, program, case.logs, call.log_index))
-    case.forensics = facts or []
+    return read_log(path, submission.read(path), entry.blob if entry else "", entry.size if entry else None)
     if facts is None or len(case.logs) < len(submission.logs):
         case.absent[Witness.DOCUMENTS] = "forensics: the logs could not be examined"
 
