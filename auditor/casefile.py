@@ -80,14 +80,15 @@ def _documents(desk: _Desk, case: Case, call: Call) -> None:
     case.headline = desk.ask("the headline", lambda: headline(*documents))
     case.ledger = desk.ask("the claims", lambda: build_ledger(*documents, local)) or []
     facts = desk.ask("the logs", lambda: forensics(submission, program, case.logs, call.log_index))
-    return read_log(path, submission.read(path), entry.blob if entry else "", entry.size if entry else None)
+    case.forensics = facts or []
     if facts is None or len(case.logs) < len(submission.logs):
         case.absent[Witness.DOCUMENTS] = "forensics: the logs could not be examined"
 
 
 def _log(submission: Submission, path: str) -> Any:
     entry = submission.files.get(path)
-    return read_log(path, submission.read(path), entry.blob if entry else "")
+    # A very long log comes back as its beginning; its size says how much is missing.
+    return read_log(path, submission.read(path), entry.blob if entry else "", entry.size if entry else None)
 
 
 def _static(desk: _Desk, case: Case, call: Call) -> None:

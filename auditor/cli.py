@@ -43,6 +43,11 @@ def main() -> None:
 @click.option("--main", "main_branch", is_flag=True, help="Review every record folder on the main branch.")
 @click.option("--all", "everything", is_flag=True, help="Review every pull request head of the clone.")
 @click.option("--fetch", is_flag=True, help="Fetch a pull request from the clone's remote when it is absent.")
+@click.option(
+    "--description",
+    type=click.Path(path_type=Path),
+    help="Title and text of the pull request, saved to a file: claims made only there are compared too.",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Write reports into this folder.")
 @click.option(
     "--format",
@@ -93,9 +98,9 @@ def unpack(target: str, repo: Path | None, out: Path | None, outline: bool) -> N
 def explain(what: str) -> None:
     """Explain a RULE: statement, sources, precedents on both sides, legal and illegal examples."""
     from rich.console import Console
-    from rules.explain import render_rule
 
     import rules
+    from rules.explain import render_rule
 
     render_rule(rules.rule(what), Console())
 

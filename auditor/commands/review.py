@@ -37,6 +37,7 @@ class Options:
     jsonl: Path | None = None
     resume: bool = False
     run: bool | None = None
+    description: Path | None = None
     verbose: bool = False
     quiet: bool = False
 
@@ -84,7 +85,18 @@ def _call(options: Options, count: int) -> Call:
             index = log_index(options.repo, _cache(), build=count > 1)
         except AuditorError:
             index = None  # the reviews themselves will say what is wrong with the clone
-    return Call(run=run, log_index=index)
+    return Call(run=run, log_index=index, description=_description(options, count))
+
+
+def _description(options: Options, count: int) -> bytes:
+    if options.description is None:
+        return b""
+    if count != 1:
+        raise AuditorError(f"--description belongs to one pull request; {count} targets were named")
+    try:
+        return options.description.read_bytes()
+    except OSError as error:
+        raise AuditorError(f"cannot read the description {options.description}: {error}") from error
 
 
 def _cache() -> Path:
