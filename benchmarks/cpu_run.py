@@ -15,7 +15,7 @@ import resource
 import sys
 from pathlib import Path
 
-from auditor.casefile import build_case
+from auditor.casefile import Call, build_case
 from auditor.dynamic.witness import Testimony, testimony_of
 from auditor.submission import Submission
 from auditor.targets import all_pull_requests
@@ -75,7 +75,9 @@ def _run(options: argparse.Namespace, name: str, folder: str) -> dict:
     try:
         found = Submission.from_git(options.repo, int(name))
         submission = next((item for item in found if item.folder == folder), found[0])
-        case = build_case(submission)
+        if submission.main_script is None:
+            return {"status": "no PyTorch script"}
+        case = build_case(submission, Call(static=False))
     except Exception as error:  # one pull request must not end the count
         return {"status": "no PyTorch script", "reason": str(error)[:100]}
     if case.program.main is None or "torch" not in case.program.main.text:

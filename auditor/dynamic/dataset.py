@@ -18,6 +18,8 @@ import numpy as np
 from auditor.dynamic.watermark import Watermark, make
 
 MAGIC, VERSION, HEADER_INTS = 20240520, 1, 256
+# Ids the streams are written with: enough pairs, and a table of pairs that stays small whatever the vocabulary.
+ALPHABET = 2048
 SPACE = "\u2581"
 FIRST_PIECE = 260
 NORMAL, UNKNOWN_PIECE, CONTROL, BYTE = 1, 2, 3, 6
@@ -67,7 +69,7 @@ def build(
         ValueError: the vocabulary is too small for streams of that length.
     """
     first_id = 4 if byte_vocab else min(FIRST_PIECE, vocab_size // 2)
-    mark = make(vocab_size, {"train": train_tokens, "val": val_tokens}, first_id=first_id)
+    mark = make(min(vocab_size, ALPHABET), {"train": train_tokens, "val": val_tokens}, first_id=first_id)
     folder.mkdir(parents=True, exist_ok=True)
     for index, part in enumerate(np.array_split(mark.streams["train"], train_shards)):
         write_shard(folder / f"fineweb_train_{index:06d}.bin", part)

@@ -165,6 +165,8 @@ def _value(name: str, full: Any, default: Any, scale: Scale) -> Any:
 
 def _fitting(full: Any, default: Any) -> Any:
     """A value in force, where it is of the kind the program's default is; None where it is not."""
+    if str(full)[:1] in "[({<":
+        return None  # a log prints what was made of a setting, not how it was written
     if isinstance(default, bool) or default is None or isinstance(default, str):
         return full if len(str(full)) < 80 and (not isinstance(default, bool) or _SWITCH.match(str(full))) else None
     number = _number(_TRUTH.get(str(full).lower(), full))
@@ -194,4 +196,5 @@ def _data(settings: Iterable[Any], wanted: dict[str, str], text: str) -> tuple[i
             vocab = int(setting.default)
     given = next((value for name, value in wanted.items() if _VOCABULARY.search(name) and value.isdigit()), None)
     vocab = int(given) if given else vocab
+    vocab = vocab if 64 <= vocab < 65_536 else 1024
     return vocab, vocab <= 320, "fineweb_val_bytes" in text or "val_bytes" in text

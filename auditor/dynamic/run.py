@@ -163,6 +163,7 @@ def _policy(root: Path, script: str, plan: Plan, dataset: Dataset, seconds: floa
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": "29500",
         "PYTHONDONTWRITEBYTECODE": "1",
+        "AUDITOR_VOCABULARY": str(plan.vocab_size),
         "AUDITOR_SETTINGS": json.dumps(plan.attributes),
         **plan.environment,
     }

@@ -102,5 +102,5 @@ def testimony_of(case: Case, *, seconds: float = 60.0) -> Testimony:
     settings = effective_settings(case.readme, case.logs, case.headline)
     effective = {**settings.environment, **settings.logged}
     claim = next(iter(case.headline.reported.values()), None) if case.headline is not None else None
-    label = claim.result.label if claim is not None else ""
+    label = getattr(claim.result, "label", "") if claim is not None else ""
     return testify(case.submission, case.program, effective, label, seconds=seconds)

@@ -71,7 +71,7 @@ def main(script: str, table: str) -> None:
     from auditor.dynamic.inside.recorder import Places, Recorder
 
     places = Places(np.load(table))
-    recorder = Recorder(places, places.size, channel.emit)
+    recorder = Recorder(places, int(os.environ.pop("AUDITOR_VOCABULARY")), channel.emit)
     recorder.install()
     sys.stdout, sys.stderr = Tee(sys.stdout, recorder), Tee(sys.stderr, recorder)
     _watch_files(recorder)

@@ -40,6 +40,7 @@ class Recorder:
         self.busy = False
         self.hooks = 0
         self.rows = 0
+        self.single: tuple[int, list[tuple[int, float]]] | None = None
         self.blind = 0
         self.probabilities: dict[int, weakref.ref] = {}  # tensors compare elementwise, so no WeakSet
         self.state = State()
@@ -82,10 +83,10 @@ class Recorder:
 
             setattr(torch.nn.Module, name, register)
 
-    def observe(self, func: Callable, args: tuple, kwargs: dict, result: Any) -> None:
-        """Called after every torch function with what went in and what came out."""
+    def observe(self, func: Callable, args: tuple, kwargs: dict, result: Any) -> Any:
+        """Called after every torch function with what went in and what came out; returns what the caller gets."""
         if self.busy:
-            return
+            return result
         name = getattr(func, "__name__", "")
         self.busy = True
         try:
@@ -98,6 +99,9 @@ class Recorder:
             self._blind(f"{name}: {type(error).__name__}: {error}"[:200])
         finally:
             self.busy = False
+        if self.traces.replacement is not None:
+            result, self.traces.replacement = self.traces.replacement, None
+        return result
 
     def _blind(self, reason: str) -> None:
         self.blind += 1
@@ -105,8 +109,10 @@ class Recorder:
             self.event("blind", reason=reason)
 
     def event(self, kind: str, **fields: Any) -> int:
-        """Emit an event and return its number."""
-        site = self.sites.here()
+        """Emit an event and return its number. `at` is the site where it is not the running line."""
+        self._flush_single()
+        site = fields.pop("at", None)
+        site = self.sites.here() if site is None else site
         for number, frames in self.sites.new:
             self.emit({"kind": "site", "site": number, "frames": frames})
         self.sites.new.clear()
@@ -144,7 +150,7 @@ class Recorder:
         dim = kwargs.get("dim", args[1] if len(args) > 1 else -1)
         if not isinstance(index, torch.Tensor) or not isinstance(dim, int):
             return
-        if not source.is_floating_point() or index.dim() < 1 or source.shape[dim] != self.vocab_size:
+        if not source.is_floating_point() or index.dim() < 1 or not self._is_vocabulary(source.shape[dim]):
             return
         if index.shape[dim] != 1:
             return
@@ -161,7 +167,7 @@ class Recorder:
         if not isinstance(index, tuple) or not isinstance(result, torch.Tensor) or not source.is_floating_point():
             return
         last = index[-1]
-        if source.shape[-1:] != (self.vocab_size,) or len(index) != source.dim() or not isinstance(last, torch.Tensor):
+        if not source.dim() or not self._is_vocabulary(source.shape[-1]) or len(index) != source.dim() or not isinstance(last, torch.Tensor):
             return
         if last.dtype != torch.int64 or last.numel() != result.numel() or last.numel() < 2:
             return
@@ -173,8 +179,12 @@ class Recorder:
         losses = -value.clamp_min(1e-45).log() if soft else rows.expand_as(value) - value
         self._scored(last.reshape(-1), losses.reshape(-1), result, "none")
 
+    def _is_vocabulary(self, size: int) -> bool:
+        """Whether a dimension holds one entry for every token; heads are often padded to a round number."""
+        return self.vocab_size <= size < self.vocab_size + 256
+
     def softmax(self, args: tuple, kwargs: dict, result: Any) -> None:
-        if isinstance(result, torch.Tensor) and result.shape[-1:] == (self.vocab_size,):
+        if isinstance(result, torch.Tensor) and result.dim() and self._is_vocabulary(result.shape[-1]):
             self.probabilities[id(result)] = weakref.ref(result)
 
     def _scored(self, target: torch.Tensor, losses: torch.Tensor, result: torch.Tensor, reduction: str) -> None:
@@ -207,7 +217,21 @@ class Recorder:
         result.register_hook(used)
 
     def _counted(self, ids: np.ndarray, value: float, how: str) -> None:
-        self.event("sum", ids=ids.astype(np.int64), value=value, how=how)
+        """A sum of losses; losses read one by one at the same line become one event."""
+        if how != "item":
+            self.event("sum", ids=ids.astype(np.int64), value=value, how=how)
+            return
+        site = self.sites.here()
+        if self.single and self.single[0] != site:
+            self._flush_single()
+        self.single = self.single or (site, [])
+        self.single[1].append((int(ids[0]), value))
+
+    def _flush_single(self) -> None:
+        if self.single:
+            (site, pairs), self.single = self.single, None
+            ids = np.array([item[0] for item in pairs], dtype=np.int64)
+            self.event("sum", at=site, ids=ids, value=float(sum(item[1] for item in pairs)), how="item")
 
     # -- state -----------------------------------------------------------------------------------------------------
 

@@ -57,7 +57,7 @@ class Redirect(TorchFunctionMode):
             kwargs.pop("pin_memory")
         result = func(*args, **kwargs)
         if self.observe is not None:
-            self.observe(func, args, kwargs, result)
+            return self.observe(func, args, kwargs, result)
         return result
 
 
@@ -201,7 +201,7 @@ def _generators() -> None:
 
 def _refuse(what: str) -> Callable:
     def refuse(*args: Any, **kwargs: Any) -> Any:
-        raise NotOnCpu(f"{what} have no stand-in on a CPU")
+        raise NotOnCpu(f"{what}: no stand-in on a CPU")
 
     return refuse
 
@@ -293,6 +293,9 @@ def _modules() -> None:
         module = types.ModuleType(name)
         module.__getattr__ = lambda attribute: _Nothing()
         sys.modules.setdefault(name, module)
+    from auditor.dynamic.inside import triton
+
+    triton.install(_refuse)
     import subprocess
 
     real = subprocess.run

@@ -15,6 +15,8 @@ from typing import Any
 import numpy as np
 import torch
 
+from auditor.dynamic.inside.arrays import LossArray, trace
+
 NONE = -1
 _MOVING = frozenset(
     {
@@ -51,6 +53,7 @@ class Traces:
         self.counted = counted
         self.shadows: dict[int, tuple[weakref.ref, torch.Tensor]] = {}
         self.next_id = 0
+        self.replacement: Any = None
 
     def begin(self, tensor: torch.Tensor, count: int) -> int:
         """Trace a fresh tensor of `count` losses; returns the id of its first element."""
@@ -67,6 +70,8 @@ class Traces:
 
     def follow(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any) -> None:
         """Repeat one operation on the shadows of its arguments."""
+        if name in ("from_numpy", "as_tensor", "tensor") and args:
+            self.back(args[0], result)
         if not self.shadows or name not in NAMES:
             return
         if name in _JOINING:
@@ -165,10 +170,21 @@ class Traces:
     _fill_ = _zero_
 
     def _numpy_(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any, found: list) -> None:
-        """Losses that leave torch are counted where they leave; what numpy does with them is not followed."""
-        self.counted(found[0].reshape(-1).numpy().copy(), float("nan"), "numpy")
+        """Losses that leave torch: noted where they leave, and followed on as a traced array."""
+        ids = found[0].numpy().copy()
+        self.counted(ids.reshape(-1), float("nan"), "numpy")
+        if isinstance(result, np.ndarray):
+            self.replacement = trace(result, ids, self.counted)
 
-    _tolist_ = _array_ = _numpy_
+    def _tolist_(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any, found: list) -> None:
+        self.counted(found[0].reshape(-1).numpy().copy(), float("nan"), "list")
+
+    _array_ = _tolist_
+
+    def back(self, array: Any, tensor: Any) -> None:
+        """A traced array came back to torch."""
+        if isinstance(array, LossArray) and array.ids is not None:
+            self._put(tensor, torch.from_numpy(np.ascontiguousarray(array.ids)))
 
     def _item_(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any, found: list) -> None:
         ids = found[0].reshape(-1).numpy()
