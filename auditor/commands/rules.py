@@ -18,13 +18,18 @@ def run(as_json: bool) -> None:
         for rule in rules.all_rules():
             print(json.dumps(_row(rule)))
         return
-    table = Table("rule", "title", "severity", "tracks", "since", "witnesses", box=box.SIMPLE)
+    console = Console()
+    wide = console.width >= 110
+    table = Table(box=box.SIMPLE)
+    table.add_column("rule", no_wrap=True)
+    for name in ("title", "severity", "tracks", "since", "decided by") if wide else ("title", "severity"):
+        table.add_column(name, no_wrap=name == "since")
     for rule in rules.all_rules():
         row = _row(rule)
-        table.add_row(
-            rule.id, rule.title, row["severity"], ", ".join(row["tracks"]), row["since"], ", ".join(row["witnesses"])
-        )
-    Console().print(table)
+        tracks = "all" if len(row["tracks"]) > 2 else ", ".join(row["tracks"])
+        cells = (rule.id, rule.title, row["severity"], tracks, row["since"], ", ".join(row["witnesses"]))
+        table.add_row(*cells[: 6 if wide else 3])
+    console.print(table)
 
 
 def _row(rule: Rule) -> dict:
