@@ -115,6 +115,22 @@ def list_rules(as_json: bool) -> None:
 
 
 @main.command()
+@click.argument("target")
+@click.option(
+    "--repo",
+    type=click.Path(path_type=Path),
+    envvar="PARAMETER_GOLF_REPO",
+    help="Clone in which a PR number or ref is looked up.",
+)
+@click.option("--seconds", default=60.0, show_default=True, help="CPU time of one attempt.")
+def smoke(target: str, repo: Path | None, seconds: float) -> None:
+    """Run TARGET at reduced scale on the CPU, in the sandbox, and show which scores its headline consists of."""
+    from auditor.commands.smoke import run
+
+    sys.exit(run(target, repo, seconds))
+
+
+@main.command()
 @click.option("--check", is_flag=True, help="Try to escape and print what held.")
 def sandbox(check: bool) -> None:
     """Show which sandbox layers this machine offers; with --check, try the escapes."""
