@@ -27,19 +27,25 @@ class Ledger:
     def __init__(self) -> None:
         self.events: list[dict[str, Any]] = []
 
-    def add(self, event: str, **fields: Any) -> None:
-        """Appends an event with the place of the caller."""
+    def add(self, event: str, *, again: bool = False, **fields: Any) -> None:
+        """Appends an event with the place of the caller; `again` keeps the number of the event before."""
         frame = sys._getframe(1)
         while frame.f_back is not None and Path(frame.f_code.co_filename) == Path(__file__):
             frame = frame.f_back
         path = Path(frame.f_code.co_filename)
         shown = path.relative_to(PACKAGE.parent).as_posix() if path.is_relative_to(PACKAGE) else path.name
-        self.events.append({"seq": len(self.events), "event": event, **fields, "path": shown, "line": frame.f_lineno})
+        number = self.events[-1]["seq"] + (not again) if self.events else 0
+        self.events.append({"seq": number, "event": event, **fields, "path": shown, "line": frame.f_lineno})
 
     def score(self, windows: Windows, scoring_pass: str) -> None:
-        """Positions scored for the reported number."""
-        ranges = merged_ranges(windows.firsts, windows.ends)
-        self.add("Score", split="val", positions=[list(r) for r in ranges], counted=True, scoring_pass=scoring_pass)
+        """Positions scored for the reported number; windows that score some again (legacy tail) get own events."""
+        before = np.concatenate(([-1], np.maximum.accumulate(windows.ends)[:-1])) if len(windows) else np.zeros(0)
+        new = windows.firsts >= before
+        ranges = merged_ranges(windows.firsts[new], windows.ends[new])
+        fields = {"split": "val", "counted": True, "scoring_pass": scoring_pass}
+        self.add("Score", positions=[list(r) for r in ranges], **fields)
+        for first, end in zip(windows.firsts[~new], windows.ends[~new], strict=True):
+            self.add("Score", again=True, positions=[[int(first), int(end)]], **fields)
 
     def update(self, begin: int, end: int, via: str = "optimizer step") -> None:
         """Weights changed by the targets of validation positions `begin..end-1`."""
@@ -47,15 +53,31 @@ class Ledger:
         self.add("Update", split="val", positions=positions, state="parameters", via=via)
 
     def gather(self, ranks: Ranks) -> list[dict[str, Any]]:
-        """Events of all ranks: those with the same number happened together and their positions are joined."""
-        merged: list[dict[str, Any]] = []
-        for together in zip(*ranks.gather_objects(self.events), strict=True):
-            event = dict(together[0])
-            if "positions" in event:
-                spans = np.array([span for e in together for span in e["positions"]], dtype=np.int64).reshape(-1, 2)
-                event["positions"] = [list(r) for r in merged_ranges(spans[:, 0], spans[:, 1])]
-            merged.append(event)
-        return merged
+        """Events of all ranks: those with the same number happened together and their positions are joined.
+
+        Positions that ranks share, or that one rank scored again, stay visible as events of their own.
+        """
+        numbered: dict[int, list[dict[str, Any]]] = {}
+        for events in ranks.gather_objects(self.events):
+            for event in events:
+                numbered.setdefault(event["seq"], []).append(event)
+        return [event for number in sorted(numbered) for event in _joined(numbered[number])]
+
+
+def _joined(together: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    """One event for all positions, then one for each span of a score that overlaps another."""
+    first = dict(together[0])
+    if "positions" not in first:
+        return [first]
+    spans = sorted((begin, end) for event in together for begin, end in event["positions"])
+    kept: list[tuple[int, int]] = []
+    repeats: list[tuple[int, int]] = []
+    for begin, end in spans:
+        overlaps = first["event"] == "Score" and bool(kept) and begin < kept[-1][1]
+        (repeats if overlaps else kept).append((begin, end))
+    array = np.array(kept, dtype=np.int64).reshape(-1, 2)
+    first["positions"] = [list(r) for r in merged_ranges(array[:, 0], array[:, 1])]
+    return [first, *({**first, "positions": [list(span)]} for span in repeats)]
 
 
 def write(path: Path, events: Sequence[dict[str, Any]]) -> None:

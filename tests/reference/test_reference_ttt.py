@@ -13,6 +13,7 @@ from hypothesis import strategies as st
 from tiny_run import tiny
 
 from auditor import timeline
+from auditor.findings import Status
 from reference import ledger as ledgers
 from reference.config import Config, ConfigError, load
 from reference.errors import ArtifactError, ScoringError
@@ -23,6 +24,7 @@ from reference.runlog import RunLog
 from reference.scoring import Score, Scorer
 from reference.ttt import TestTimeStep, chunk_lr, row_batches, score_first, select
 from reference.validation import ValidationStream
+from rules.order import counted_once, score_before_update
 
 
 def run(model: GPT, stream: ValidationStream, config: Config, **fields) -> tuple[Score, Evaluation]:
@@ -79,6 +81,20 @@ def test_the_ledger_check_finds_violations(model: GPT, stream: ValidationStream)
         with pytest.raises(ScoringError, match=message):
             ledgers.check(broken, 288, "ttt")
     assert judge(as_timeline(train_first), 288)[1] == list(range(64))
+
+
+def test_the_rules_of_the_auditor_judge_the_ledger(model: GPT, stream: ValidationStream) -> None:
+    """Conditions 3 and 4 on the evaluator's own account: strict passes both, the legacy tail counts tokens again."""
+    events = run(model, stream, tiny())[1].ledger.gather(Ranks())
+    account = as_timeline(events)
+    assert score_before_update(account).status is Status.PASS and counted_once(account).status is Status.PASS
+    update = next(i for i, e in enumerate(events) if e["event"] == "Update")
+    trained_first = as_timeline([events[update], *events[:update], *events[update + 1 :]])
+    assert score_before_update(trained_first).status is Status.FAIL
+    legacy = as_timeline(run(model, stream, tiny("eval.tail=legacy_dup"))[1].ledger.gather(Ranks()))
+    assert score_before_update(legacy).status is Status.PASS
+    found = counted_once(legacy)
+    assert found.status is Status.FAIL and found.summary.startswith("24 tokens count more than once")
 
 
 def test_ledger_records_what_the_optimiser_saw(model: GPT, stream: ValidationStream, monkeypatch) -> None:
