@@ -5,7 +5,7 @@ Every witness is called on its own: one that fails leaves a problem that names i
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable
+from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -15,6 +15,7 @@ from auditor.documents.forensics import forensics
 from auditor.documents.ledger import build_ledger, headline
 from auditor.documents.logs import read_log
 from auditor.documents.metadata import read_metadata
+from auditor.documents.model import TrainLog
 from auditor.documents.readme import read_readme
 from auditor.errors import AuditorError
 from auditor.findings import Witness
@@ -74,6 +75,7 @@ def _documents(desk: _Desk, case: Case, call: Call) -> None:
             desk.ask("the description", lambda: with_description(case.readme, call.description)) or case.readme
         )
     case.logs = desk.read(submission.logs, lambda path: _log(submission, path))
+    desk.problems += [problem for log in case.logs for problem in _unread(log)]
     case.facts = desk.ask("the program's facts", lambda: program_facts(program, submission)) or {}
     documents = (submission, program, case.metadata, case.readme, case.logs)
     local = [str(getattr(item, "path", item)) for item in case.facts.get("local_files", ())]
@@ -89,6 +91,12 @@ def _log(submission: Submission, path: str) -> Any:
     entry = submission.files.get(path)
     # A very long log comes back as its beginning; its size says how much is missing.
     return read_log(path, submission.read(path), entry.blob if entry else "", entry.size if entry else None)
+
+
+def _unread(log: TrainLog) -> Iterator[str]:
+    """Says so when nothing in a log is a train log's; the reader's own problems stand in the log."""
+    if not any(run.steps or run.results or run.sizes or run.settings or run.crashed for run in log.runs):
+        yield f"{log.path}: no line of a train log was recognised in {len(log.lines):,} lines ({log.encoding})"
 
 
 def _static(desk: _Desk, case: Case, call: Call) -> None:
