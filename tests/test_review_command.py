@@ -1,4 +1,4 @@
-"""`auditor review` from the outside: bad input names the file and is never a traceback, and the rest is still reviewed."""
+"""`auditor review` from outside: bad input names the file, is never a traceback, and the rest is still reviewed."""
 
 from __future__ import annotations
 
@@ -91,7 +91,7 @@ def test_link_out_of_the_folder_is_not_followed(tmp_path):
 
 def test_one_bad_target_of_several_does_not_stop_the_others(tmp_path):
     good, bad = write(tmp_path / "good"), write(tmp_path / "bad", {"train_gpt.py": b"\xff\x00" * 99})
-    code, output = review(good, bad, good, "--jsonl", tmp_path / "r.jsonl")
+    code, _output = review(good, bad, good, "--jsonl", tmp_path / "r.jsonl")
     rows = [json.loads(line) for line in (tmp_path / "r.jsonl").read_text().splitlines()]
     assert len(rows) == 3 and rows[0]["verdict"] == rows[2]["verdict"]
     assert set(rows[0]) >= {"pr", "main_file", "verdict", "findings", "seconds"}
@@ -144,7 +144,7 @@ def clone(tmp_path_factory) -> Path:
 
 
 def test_pull_request_with_a_missing_blob(clone, tmp_path):
-    code, output = review("7", "--repo", clone, "--out", tmp_path, "--format", "json")
+    _code, output = review("7", "--repo", clone, "--out", tmp_path, "--format", "json")
     found = json.loads(next(tmp_path.glob("*.json")).read_text())
     assert any("train_seed2024.log" in problem for problem in found["problems"])
     assert "CLEAN" not in output.splitlines()[-1]
