@@ -151,7 +151,9 @@ class BatchLoader:
         self.stream, self.span_tokens, self.seq_len, self.spans = stream, span_tokens, seq_len, spans
         self.rank, self.world, self.device = rank, world, device
         self.micro_steps = spans // world
-        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shards")
+        # The reading thread must pin memory for this rank's GPU, not for the first one.
+        choose = (lambda: torch.cuda.set_device(device)) if device.type == "cuda" else None
+        self._reader = ThreadPoolExecutor(max_workers=1, thread_name_prefix="shards", initializer=choose)
         self._pending: tuple[tuple[int, int], Future[Tensor]] | None = None
         self._copies = torch.cuda.Stream(device) if device.type == "cuda" else None
 
@@ -162,11 +164,11 @@ class BatchLoader:
             tokens = self._pending[1].result()
         else:
             tokens = self._read(*key)
-        following = (step, micro + 1) if micro + 1 < self.micro_steps else (step + 1, 0)
-        self._pending = (following, self._reader.submit(self._read, *following))
         if self._copies is not None:
             torch.cuda.current_stream(self.device).wait_stream(self._copies)
             tokens.record_stream(torch.cuda.current_stream(self.device))
+        following = (step, micro + 1) if micro + 1 < self.micro_steps else (step + 1, 0)
+        self._pending = (following, self._reader.submit(self._read, *following))
         tokens = tokens.long()
         return tokens[:-1].view(-1, self.seq_len), tokens[1:].view(-1, self.seq_len)
 

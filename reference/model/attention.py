@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import importlib
+from collections.abc import Callable
 from functools import cache
 from typing import Any
 
@@ -14,26 +15,36 @@ from reference.config import ModelConfig
 from reference.model.layers import Linear, rms
 from reference.model.rotary import rotate
 
+FlashFunction = Callable[..., Any]
+
 
 @cache
-def flash_attention_3() -> Any:
-    """FlashAttention-3's function when it is installed and the device is a Hopper GPU, else None."""
+def flash_attention_3() -> FlashFunction | None:
+    """FlashAttention-3's function when it is installed and the device is a Hopper GPU, else None.
+
+    Asked once when a model is built: an import while torch.compile traces would break the graph.
+    """
     if not torch.cuda.is_available() or torch.cuda.get_device_capability()[0] != 9:
         return None
     try:
-        return importlib.import_module("flash_attn_interface").flash_attn_func
+        function: FlashFunction = importlib.import_module("flash_attn_interface").flash_attn_func
     except ImportError:
         return None
+    return function
 
 
-def causal_attention(q_BTHh: Tensor, k_BTKh: Tensor, v_BTKh: Tensor, scale: float) -> Tensor:
+def causal_attention(
+    q_BTHh: Tensor, k_BTKh: Tensor, v_BTKh: Tensor, scale: float, flash: FlashFunction | None = None
+) -> Tensor:
     """Causal attention of the last `q.size(1)` positions over all of k and v; query head j reads head j // (H/K).
+
+    Args:
+        flash: FlashAttention-3, used for bf16 on a GPU; its causal mask is aligned to the last column as well.
 
     Returns:
         `[B, Tq, H, h]`. With fewer queries than keys the queries are the last columns of the row.
     """
-    flash = flash_attention_3() if q_BTHh.is_cuda and q_BTHh.dtype == torch.bfloat16 else None
-    if flash is not None:
+    if flash is not None and q_BTHh.is_cuda and q_BTHh.dtype == torch.bfloat16:
         out = flash(q_BTHh, k_BTKh, v_BTKh, softmax_scale=scale, causal=True)
         return out[0] if isinstance(out, tuple) else out
     q, k, v = (x.transpose(1, 2) for x in (q_BTHh, k_BTKh, v_BTKh))
@@ -72,6 +83,7 @@ class Attention(nn.Module):
         super().__init__()
         self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, config.head_dim
         self.eps, self.xsa = config.rms_eps, xsa
+        self.flash = flash_attention_3()
         kv_dim = self.kv_heads * self.head_dim
         self.q = Linear(config.dim, config.dim)
         self.k = Linear(config.dim, kv_dim)
@@ -92,7 +104,7 @@ class Attention(nn.Module):
             v = v + value_BTE.view_as(v)
         q = rotate(rms(q, self.eps), cos[first:], sin[first:]) * self.gain.to(q.dtype)[:, None]
         k = rotate(rms(k, self.eps), cos, sin)
-        out = causal_attention(q, k, v, temperature * self.head_dim**-0.5)
+        out = causal_attention(q, k, v, temperature * self.head_dim**-0.5, self.flash)
         if self.xsa:
             out = exclude_self(out, v[:, first:])
         return self.o(out.reshape(batch, columns, -1))
