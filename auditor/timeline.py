@@ -104,6 +104,7 @@ class Seen:
         via, how: by which means; `how` in the words of the witness.
         span: the tokens it consumed.
         table: the state is a count table, not parameters.
+        within_loop: change and score stand in one loop: an earlier round of it made the change.
     """
 
     place: Place
@@ -112,6 +113,7 @@ class Seen:
     how: str
     span: Span
     table: bool = False
+    within_loop: bool = False
 
 
 @dataclass(frozen=True)
@@ -119,7 +121,8 @@ class Score(Event):
     """A loss is computed for the tokens of `span`; `counted` when it reaches the reported number (None: unknown).
 
     `seen` holds the changes that its own targets had made before, `tables` the lines where counts were read that take
-    part in it, `from_artifact` whether the scoring parameters were read back from the artifact (None: unknown).
+    part in it, `own_target` that its logits were computed from the targets themselves, `from_artifact` whether the
+    scoring parameters were read back from the artifact (None: unknown).
     """
 
     span: Span
@@ -127,6 +130,7 @@ class Score(Event):
     scoring_pass: str = ""
     seen: tuple[Seen, ...] = ()
     tables: tuple[Place, ...] = ()
+    own_target: bool = False
     from_artifact: bool | None = None
 
 
@@ -182,7 +186,8 @@ class Report(Event):
     """A metric is reported; `value` only from an executed timeline.
 
     `headline`: it is the claimed number. `counts`: tables whose counts are part of it. `choices`: lines where the
-    better of two losses was kept. `spread`: lines where the loss of a token was divided over its bytes. `spread`: lines where a token's loss was divided over several positions.
+    better of two losses was kept. `spread`: lines where the loss of a token was divided over its bytes. `indicators`:
+    lines where a comparison with the target itself was added to its probability.
     """
 
     metric: str
@@ -191,6 +196,7 @@ class Report(Event):
     counts: tuple[Counted, ...] = ()
     choices: tuple[Place, ...] = ()
     spread: tuple[Place, ...] = ()
+    indicators: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -37,7 +37,7 @@ def decide(case: Case) -> Finding:
             f"a published export without lossy normalisation ({accounts(case)[0].denominator.tokenizer})",
             [account.evidence for account in accounts(case)],
         )
-    return from_timelines(case, "whether decoding the ids reproduces the original bytes")
+    return from_timelines(case, "whether decoding the ids reproduces the original bytes", rule=RULE.id)
 
 
 RULE = Rule(

@@ -27,7 +27,7 @@ OVERLAPPING = edited(
 
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
-    return from_timelines(case, "whether every target enters the sum exactly once", counted_once)
+    return from_timelines(case, "whether every target enters the sum exactly once", counted_once, rule=RULE.id)
 
 
 RULE = Rule(

@@ -35,7 +35,7 @@ def decide(case: Case) -> Finding:
             [gate.evidence for gate in gates],
             "A hint that is emitted or weighted by a property of the current token makes p_t depend on x_t.",
         )
-    return from_timelines(case, "whether a score depends on its own or later tokens")
+    return from_timelines(case, "whether a score depends on its own or later tokens", rule=RULE.id)
 
 
 RULE = Rule(

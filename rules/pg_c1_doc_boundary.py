@@ -25,7 +25,9 @@ MASKED = edited(SMEARED, "self.smear * x[:, :-1]", "self.smear * x[:, :-1] * (to
 
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
-    return from_timelines(case, "whether a module that mixes neighbouring positions is masked at document starts")
+    return from_timelines(
+        case, "whether a module that mixes neighbouring positions is masked at document starts", rule=RULE.id
+    )
 
 
 RULE = Rule(

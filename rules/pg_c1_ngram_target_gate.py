@@ -38,7 +38,7 @@ def decide(case: Case) -> Finding:
             f"every gate on the current token is off in {plural(len(silent), 'logged run')}: {silent[0].says}",
             [gate.evidence for gate in silent],
         )
-    return from_timelines(case, "whether an n-gram hint is gated on the token being scored")
+    return from_timelines(case, "whether an n-gram hint is gated on the token being scored", rule=RULE.id)
 
 
 RULE = Rule(

@@ -25,7 +25,9 @@ SPREAD_OVER_BYTES = edited(
 
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
-    return from_timelines(case, "whether a byte model is mixed with a token model on the realised bytes only")
+    return from_timelines(
+        case, "whether a byte model is mixed with a token model on the realised bytes only", rule=RULE.id
+    )
 
 
 RULE = Rule(

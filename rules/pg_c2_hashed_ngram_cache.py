@@ -45,7 +45,7 @@ HASHED_INPUTS = edited(
 
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
-    return from_timelines(case, "whether a count table is read with the target in its key")
+    return from_timelines(case, "whether a count table is read with the target in its key", rule=RULE.id)
 
 
 RULE = Rule(

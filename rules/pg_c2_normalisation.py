@@ -31,7 +31,7 @@ MIXED_AT_TARGET_ONLY = edited(
 
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
-    return from_timelines(case, "whether each token is scored from one distribution that sums to one")
+    return from_timelines(case, "whether each token is scored from one distribution that sums to one", rule=RULE.id)
 
 
 RULE = Rule(

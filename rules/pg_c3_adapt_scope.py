@@ -63,7 +63,9 @@ def evaluate(model, val_tokens, tables, rank, world_size, device):
 
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
-    return from_timelines(case, "whether every rank adapts only on tokens that are already scored", score_before_update)
+    return from_timelines(
+        case, "whether every rank adapts only on tokens that are already scored", score_before_update, rule=RULE.id
+    )
 
 
 RULE = Rule(

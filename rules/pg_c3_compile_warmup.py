@@ -32,7 +32,9 @@ ON_VALIDATION = "    warm_up(scored, val_tokens[:args.seq_len + 1].to(device), d
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
     return from_timelines(
-        case, "whether a warm-up before the timer trains on validation tokens, and whether what it changed survives"
+        case,
+        "whether a warm-up before the timer trains on validation tokens, and whether what it changed survives",
+        rule=RULE.id,
     )
 
 

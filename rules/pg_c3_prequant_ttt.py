@@ -29,7 +29,10 @@ BEFORE_EXPORT = "    fine_tune(model, val_tokens, 6, device)"
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
     return from_timelines(
-        case, "whether validation tokens train the model before the artifact is written", untouched_before_export
+        case,
+        "whether validation tokens train the model before the artifact is written",
+        untouched_before_export,
+        rule=RULE.id,
     )
 
 

@@ -53,7 +53,7 @@ ADAPT_THEN_SCORE = "    adapt(scored, val_tokens, device)\n" + SCORE.strip("\n")
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
     return from_timelines(
-        case, "which validation tokens had changed the model before they were scored", score_before_update
+        case, "which validation tokens had changed the model before they were scored", score_before_update, rule=RULE.id
     )
 
 

@@ -39,7 +39,9 @@ def evaluate(model, val_tokens, tables, rank, world_size, device):
 
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
-    return from_timelines(case, "whether something is optimised on the targets that are then scored with it")
+    return from_timelines(
+        case, "whether something is optimised on the targets that are then scored with it", rule=RULE.id
+    )
 
 
 RULE = Rule(

@@ -47,7 +47,7 @@ EASY_FIRST = edited(
 
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
-    return from_timelines(case, "whether the stream is reordered while state is carried over")
+    return from_timelines(case, "whether the stream is reordered while state is carried over", rule=RULE.id)
 
 
 RULE = Rule(

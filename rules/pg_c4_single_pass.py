@@ -50,7 +50,10 @@ BETTER_OF_TWO = """
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
     return from_timelines(
-        case, "how often each token enters the reported sum, and whether a pass was chosen by its outcome", counted_once
+        case,
+        "how often each token enters the reported sum, and whether a pass was chosen by its outcome",
+        counted_once,
+        rule=RULE.id,
     )
 
 

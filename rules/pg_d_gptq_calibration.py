@@ -43,7 +43,7 @@ def decide(case: Case) -> Finding:
     """The order in the logs and its seconds; sources the logs do not name are left to the code."""
     found = calibrations(case)
     if not found:
-        return from_timelines(case, "on which data the quantiser is calibrated, and when", read)
+        return from_timelines(case, "on which data the quantiser is calibrated, and when", read, rule=RULE.id)
     verdicts = [_judge(each) for each in found]
     worst = min(verdicts, key=lambda finding: _ORDER.index(finding.status))
     return replace(worst, summary=f"{worst.summary} ({plural(len(found), 'run')} with logged calibration)")

@@ -30,7 +30,7 @@ USE_PREFIX = edited(
 
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
-    return from_timelines(case, "whether the artifact holds validation content")
+    return from_timelines(case, "whether the artifact holds validation content", rule=RULE.id)
 
 
 RULE = Rule(

@@ -24,7 +24,7 @@ WARM_CACHE = """
 
 def decide(case: Case) -> Finding:
     """Needs to see what is read after the export."""
-    return from_timelines(case, "whether anything reads training data after training", read)
+    return from_timelines(case, "whether anything reads training data after training", read, rule=RULE.id)
 
 
 def read(timeline: Timeline) -> Finding | None:

@@ -48,7 +48,7 @@ def decide(case: Case) -> Finding:
             "See PG-D-val-overlap: this build reserves 10,000 documents and trains on the rest.",
         )
     return from_timelines(
-        case, "whether validation tokens reach the weights, the quantiser or a choice between them", read
+        case, "whether validation tokens reach the weights, the quantiser or a choice between them", read, rule=RULE.id
     )
 
 

@@ -81,7 +81,7 @@ RULE = Rule(
     ),
     legal=(Example("no network client imported"),),
     illegal=(
-        Example("a table is downloaded before scoring", variant(program(imports=DOWNLOADS, score=FETCH)), Status.WARN),
+        Example("a table is downloaded before scoring", variant(program(imports=DOWNLOADS, score=FETCH)), Status.FAIL),
     ),
     decide=decide,
 )

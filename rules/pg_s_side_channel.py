@@ -23,7 +23,9 @@ TABLE = """
 
 def decide(case: Case) -> Finding:
     """Needs to see which files are opened during evaluation."""
-    return from_timelines(case, "which files evaluation reads besides artifact, tokenizer and validation shards", read)
+    return from_timelines(
+        case, "which files evaluation reads besides artifact, tokenizer and validation shards", read, rule=RULE.id
+    )
 
 
 def read(timeline: Timeline) -> Finding | None:

@@ -51,7 +51,7 @@ def decide(case: Case) -> Finding:
             own[0].evidence,
             "Accepted with 197-242 s (#1019, #1204); whether it belongs to a budget was never settled.",
         )
-    return from_timelines(case, "whether data or gradients are used between training and evaluation")
+    return from_timelines(case, "whether data or gradients are used between training and evaluation", rule=RULE.id)
 
 
 RULE = Rule(

@@ -22,7 +22,7 @@ FROM_CHECKPOINT = edited(
 
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
-    return from_timelines(case, "whether the run starts from weights or tables that were made elsewhere")
+    return from_timelines(case, "whether the run starts from weights or tables that were made elsewhere", rule=RULE.id)
 
 
 RULE = Rule(

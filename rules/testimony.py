@@ -12,8 +12,8 @@ from dataclasses import replace
 
 from auditor.case import Case
 from auditor.findings import Evidence, Finding, Status, Witness
-from auditor.timeline import Event, Timeline, Unknown
-from rules.support import at_line, listed, unknown, warned
+from auditor.timeline import Event, Place, Timeline, Unknown
+from rules.support import at_line, failed, listed, passed, unknown, warned
 
 ORDER_WITNESSES = (Witness.STATIC, Witness.RUN)
 
@@ -22,14 +22,23 @@ Read = Callable[[Timeline], Finding | None]
 
 
 def from_timelines(
-    case: Case, question: str, read: Read | None = None, witnesses: Iterable[Witness] = ORDER_WITNESSES
+    case: Case,
+    question: str,
+    read: Read | None = None,
+    witnesses: Iterable[Witness] = ORDER_WITNESSES,
+    rule: str = "",
 ) -> Finding:
-    """Finding from the timelines of `witnesses`, in their order; unknown when none of them could answer `question`."""
+    """Finding from the timelines of `witnesses`, in their order; unknown when none of them could answer `question`.
+
+    Static analysis answers by `rule` id where it can, executed timelines by `read`.
+    """
     asked = tuple(witnesses)
     heard = [(witness, case.timelines[witness]) for witness in asked if witness in case.timelines]
     answers = []
     for witness, timeline in heard:
-        finding = read(timeline) if read else None
+        finding = stated(case, rule) if rule and witness is Witness.STATIC else None
+        if finding is None and read is not None:
+            finding = read(timeline)
         if finding is not None:
             answers.append(replace(finding, witness=witness))
     if not answers:
@@ -42,6 +51,25 @@ def from_timelines(
 
 
 _GRAVITY = (Status.FAIL, Status.WARN, Status.UNKNOWN, Status.PASS, Status.NOT_APPLICABLE)
+
+
+def stated(case: Case, rule: str) -> Finding | None:
+    """What static analysis says about a rule, None when it could not decide it."""
+    verdict = getattr(case.facts.get("static"), "answers", {}).get(rule)
+    if verdict is None or verdict.status is Status.UNKNOWN:
+        return None
+    evidence = [at_line(where.path, where.line, source_line(case, where), words) for where, words in verdict.chain]
+    make = {Status.FAIL: failed, Status.WARN: warned}.get(verdict.status, passed)
+    return replace(make(verdict.summary, evidence), witness=Witness.STATIC)
+
+
+def source_line(case: Case, where: Place) -> str:
+    """Text of a source line, "" when the file is not among the program's layers."""
+    for layer in case.program.layers:
+        if layer.name == where.path:
+            lines = layer.text.split("\n")
+            return lines[where.line - 1].strip()[:200] if 0 < where.line <= len(lines) else ""
+    return ""
 
 
 def not_examined(case: Case, question: str, witnesses: Iterable[Witness] = ORDER_WITNESSES) -> Finding:

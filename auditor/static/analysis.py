@@ -10,8 +10,10 @@ import ast
 import re
 from dataclasses import dataclass, field
 
+from auditor.static.causality import causality
 from auditor.static.effective import Effective
 from auditor.static.machine import Machine
+from auditor.static.order import Verdict, answers
 from auditor.static.program import Sources
 from auditor.static.records import ReportRecord, ScoreRecord
 from auditor.static.timeline_builder import build_timeline
@@ -35,6 +37,8 @@ class StaticResult:
         steps: syntax nodes visited.
         forced: (path, line) of branches taken because the log shows their output.
         headline: line that prints the claimed number, None when it could not be told.
+        answers: rule id -> verdict (`auditor.static.order`).
+        machine: the walk itself, only on request (it is large).
     """
 
     timeline: Timeline
@@ -43,10 +47,11 @@ class StaticResult:
     steps: int = 0
     forced: list[tuple[str, int]] = field(default_factory=list)
     headline: tuple[str, int] | None = None
+    answers: dict[str, Verdict] = field(default_factory=dict)
     machine: Machine | None = None
 
 
-def static_timeline(program: Program, settings: Effective | None = None) -> StaticResult:
+def static_timeline(program: Program, settings: Effective | None = None, keep: bool = False) -> StaticResult:
     """Timeline of the program's main script under `settings` (None: its own defaults).
 
     Never raises for what a submission contains; what it could not follow stands in `unknowns` and in the timeline.
@@ -62,14 +67,20 @@ def static_timeline(program: Program, settings: Effective | None = None) -> Stat
             machine, forced = other, contradictions
     headline = _headline(machine, settings.headline_text, settings.lines)
     _count(machine, headline)
+    timeline = build_timeline(machine, headline)
+    found = answers(timeline)
+    causal = causality(machine)
+    if causal is not None and causal.rule not in found:
+        found[causal.rule] = causal
     return StaticResult(
-        timeline=build_timeline(machine, headline),
+        timeline=timeline,
         unknowns=[(*place, reason) for place, reason in machine.unknowns],
         dead=_sleeping(machine),
         steps=machine.steps,
         forced=sorted(forced),
         headline=headline[0].where if headline else None,
-        machine=machine,
+        answers=found,
+        machine=machine if keep else None,
     )
 
 

@@ -6,7 +6,20 @@ from typing import Any
 
 from auditor.static.expressions import file_split
 from auditor.static.heap import Bound, Class, Function, Instance, Library, Listing, Mapping, Optimizer
-from auditor.static.values import COUNTS, FILE, FLAG, NONE, PARAMS, TOKENS, UNKNOWN, Facts, Value, constant, join, limited
+from auditor.static.values import (
+    COUNTS,
+    FILE,
+    FLAG,
+    NONE,
+    PARAMS,
+    TOKENS,
+    UNKNOWN,
+    Facts,
+    Value,
+    constant,
+    join,
+    limited,
+)
 
 Args = list[Value]
 Keywords = dict[str, Value]
@@ -57,6 +70,9 @@ class BuiltinCalls:
 
     def extreme(self, args: Args, keywords: Keywords, function: Any) -> Value | None:
         items = list(args)
+        kept = self.chosen(items)
+        if kept is not None:
+            return kept
         if len(args) == 1:
             known = self.known_items(args[0])
             if known is None:
@@ -153,7 +169,9 @@ class BuiltinCalls:
 
     def function_sum(self, args: Args, keywords: Keywords) -> Value | None:
         if args and isinstance(args[0].obj, Listing):
-            return Value(self.spread(args[0]) if PARAMS not in {f[0] for f in self.spread(args[0])} else NONE, solid=True)
+            return Value(
+                self.spread(args[0]) if PARAMS not in {f[0] for f in self.spread(args[0])} else NONE, solid=True
+            )
         return None
 
     def function_dict(self, args: Args, keywords: Keywords) -> Value | None:
@@ -228,9 +246,9 @@ class BuiltinCalls:
         return Value(solid=True)
 
     def function_isinstance(self, args: Args, keywords: Keywords) -> Value | None:
-        if len(args) == 2 and isinstance(args[0].obj, Instance) and isinstance(args[1].obj, Class):
-            if args[0].obj.cls is not None:
-                return constant(_derives(args[0].obj.cls, args[1].obj)) if not args[0].others else Value(solid=True)
+        if len(args) == 2 and isinstance(args[0].obj, Instance) and isinstance(args[1].obj, Class) and not args[0].others:
+            cls = args[0].obj.cls
+            return constant(_derives(cls, args[1].obj)) if cls is not None else Value(solid=True)
         return Value(solid=True)
 
     def function_callable(self, args: Args, keywords: Keywords) -> Value | None:
@@ -240,7 +258,11 @@ class BuiltinCalls:
         function = self.frame.function
         if isinstance(function, Function) and function.owner is not None and function.node.args.args:
             receiver = self.frame.slots.get(function.node.args.args[0].arg)
-            return Value(obj=Library("super", receiver)) if receiver is None else Value(obj=_Super(function.owner, receiver))
+            return (
+                Value(obj=Library("super", receiver))
+                if receiver is None
+                else Value(obj=_Super(function.owner, receiver))
+            )
         return Value(obj=Library("super"))
 
     def function_type(self, args: Args, keywords: Keywords) -> Value | None:
@@ -262,6 +284,13 @@ class BuiltinCalls:
         instance.is_module = False
         instance.slots.update(keywords)
         return Value(obj=instance)
+
+    def function_field(self, args: Args, keywords: Keywords) -> Value | None:
+        """`dataclasses.field(...)`: the default it stands for."""
+        if "default" in keywords:
+            return keywords["default"]
+        factory = keywords.get("default_factory")
+        return self.call(factory, [], {}, None) if factory is not None else Value()
 
     def function_Thread(self, args: Args, keywords: Keywords) -> Value | None:
         target = keywords.get("target")

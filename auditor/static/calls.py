@@ -113,7 +113,11 @@ class Calls:
         if method_of_module and function.name != "__init__":
             if not self.walk_method(function, args):
                 return self.neural(function, args, keywords)
-        elif not self.sources.worth_walking(target, False) and not self.carries_tokens(args, keywords):
+        elif not (
+            self.sources.worth_walking(target, False)
+            or isinstance(function.frame.function, Function)  # a closure sees its surroundings
+            or self.carries_tokens(args, keywords)
+        ):
             return self.opaque([*args, *keywords.values()])
         return self.walk(function, args, keywords)
 
@@ -270,13 +274,22 @@ class Calls:
             facts |= self.used(value)
             at |= value.at
         inputs = [v for v in values[1:] if any(f[0] == TOKENS for f in self.spread(v))]
-        for hook in self.hooks["list"]:
-            self.run_hook(hook, receiver, inputs, facts)
+        if self.hooks["list"]:
+            self.calibrated(inputs)
+            for hook in self.hooks["list"]:
+                self.run_hook(hook, receiver, inputs, facts)
         out = Value(limited(facts), UNKNOWN, None, at, solid=True)
         if function is not None and len(inputs) >= 2 and self.sources.reaches(function.node, _LOSSY, 200):
             targets = max(inputs, key=lambda v: max((f[3] for f in v.facts if f[0] == TOKENS), default=-99))
             return self.scored(out, targets)
         return out
+
+    def calibrated(self, inputs: list[Value]) -> None:
+        """Activations of these inputs are collected by hooks."""
+        content = [f for value in inputs for f in self.spread(value) if f[0] == TOKENS]
+        for split in sorted({f[1] for f in content}):
+            at = frozenset().union(*(f[2] for f in content if f[1] == split))
+            self.emit(Record("calibrate", self.here(), split=split, at=at))
 
     def run_hook(self, hook: Value, receiver: Instance | None, inputs: list[Value], facts: Facts) -> None:
         """A forward hook sees activations: they hold the tokens that went in."""
@@ -286,7 +299,7 @@ class Calls:
         module = Value(obj=receiver) if receiver is not None else Value()
         self.call(hook, [module, Value(obj=Listing([activation])), activation], {}, None)
 
-    def scored(self, logits: Value, targets: Value) -> Value:
+    def scored(self, logits: Value, targets: Value, separate: bool = False) -> Value:
         """A loss of `targets` under `logits` is computed here; returns the loss."""
         wanted = [f for f in self.used(targets) if f[0] == TOKENS]
         facts = logits.facts | targets.facts
@@ -304,6 +317,8 @@ class Calls:
                 "score", self.here(), split=split, at=at, number=number, offset=reach, influences=overlapping,
                 owners=frozenset(abs(f[1]) for f in facts if f[0] == GRAPH),
                 artifact=(FLAG, "artifact") in facts, facts=facts,
+                own_target=separate and any(f in logits.facts for f in mine)
+                and any(f[0] == TOKENS and f[1] == split and f[3] < reach for f in logits.facts),
             )  # fmt: skip
             self.scores.append(record)
             self.emit(record)
@@ -319,7 +334,10 @@ class Calls:
         base = Value(facts, at=held.at)
         ids = [f for f in self.spread(index) if f[0] == TOKENS]
         if ids and any(f[0] == GRAPH for f in facts):
-            return self.scored(base, Value(frozenset(ids), at=index.at))
+            out = self.scored(base, Value(frozenset(ids), at=index.at))
+            if (FLAG, "softmax") in facts:
+                out.facts = out.facts | {(FLAG, "probability")}
+            return out
         return Value(limited(facts | frozenset(ids)), UNKNOWN, None, held.at | index.at, solid=True)
 
     # -- iteration -------------------------------------------------------------------------------------------------
@@ -450,5 +468,7 @@ class Calls:
         return self.load_module(path, name)
 
 
-_EFFECTS = frozenset({"backward", "step", "scatter_add_", "index_add_", "bincount", "add_", "copy_", "at", "load_state_dict"})
-__all__ = ["PARAMS", "Record", "learnt"]
+_EFFECTS = frozenset(
+    {"backward", "step", "scatter_add_", "index_add_", "bincount", "add_", "copy_", "at", "load_state_dict"}
+)
+__all__ = ["PARAMS", "learnt"]

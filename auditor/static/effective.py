@@ -53,7 +53,7 @@ def effective_settings(readme: Any, logs: list[Any], headline: Any = None) -> Ef
             own = dict(_ASSIGNMENT.findall(command.excerpt or command.key or ""))
             if own and _STANDARD | own not in found.alternatives:
                 found.alternatives.append(_STANDARD | {k: v.strip("'\"") for k, v in own.items()})
-        found.alternatives = found.alternatives[:3] + [dict(_STANDARD)]
+        found.alternatives = [*found.alternatives[:3], dict(_STANDARD)]
     run, text = _claimed_run(logs, headline)
     found.headline_text = text
     if run is not None:

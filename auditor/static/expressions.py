@@ -246,7 +246,11 @@ class Expressions:
             if obj.cls is not None and (found := obj.cls.find("__getitem__")) is not None:
                 return self.call_function(found.obj, [held, index], {}, None)
             if obj.is_module and obj.children:
-                if index.known and isinstance(index.const, int) and -len(obj.children) <= index.const < len(obj.children):
+                if (
+                    index.known
+                    and isinstance(index.const, int)
+                    and -len(obj.children) <= index.const < len(obj.children)
+                ):
                     return Value(obj=obj.children[index.const])
                 return Value(obj=obj.children[0]) if obj.children else held
         if isinstance(obj, Library) and obj.name.endswith("environ"):
@@ -277,7 +281,12 @@ class Expressions:
             if items is not None and not index.at:
                 out = Listing(list(items))
             return Value(held.facts, UNKNOWN, out, held.at | index.at)
-        if items is not None and index.known and isinstance(index.const, int) and -len(items) <= index.const < len(items):
+        if (
+            items is not None
+            and index.known
+            and isinstance(index.const, int)
+            and -len(items) <= index.const < len(items)
+        ):
             return self.placed(items[index.const], held.at)
         value = (self.merged(items) if items is not None else obj.slots["sum"]) or Value(held.facts)
         out = self.placed(value, index.at | held.at)
@@ -377,6 +386,8 @@ class Expressions:
                 return Value(obj=Listing(list(left.obj.items) * max(right.const, 0)))
             return Value(obj=Listing(None, self.merged(left.obj.items)))
         out = Value(limited(self.used(left) | self.used(right)), UNKNOWN, None, left.at | right.at, solid=True)
+        if any(f[0] == SCORED for f in out.facts):
+            out.facts |= self.mixing(op, left, right)
         out.offset = _offset(op, left, right)
         out.text = left.text or right.text
         out.line = left.line or right.line
@@ -385,8 +396,23 @@ class Expressions:
                 out.low = left.low + right.const
             elif isinstance(op, ast.Mult) and right.const >= 0:
                 out.low = left.low * right.const
-        out.facts = frozenset(f for f in out.facts if f != (FLAG, "distribution")) if isinstance(op, ast.Pow) else out.facts
+        out.facts = (
+            frozenset(f for f in out.facts if f != (FLAG, "distribution")) if isinstance(op, ast.Pow) else out.facts
+        )
         return out
+
+    def mixing(self, op: ast.operator, left: Value, right: Value) -> Facts:
+        """What arithmetic does to a loss: divides it by bytes, adds a comparison with the target to its probability."""
+        scored = [any(f[0] == SCORED for f in v.facts) for v in (left, right)]
+        if isinstance(op, ast.Div) and scored == [True, False]:
+            by_token = any(f[0] == TOKENS and f[3] > 0 for f in right.facts)
+            return frozenset({(FLAG, "per byte")}) if by_token else NONE
+        if isinstance(op, ast.Add) and sum(scored) == 1:
+            loss, other = (left, right) if scored[0] else (right, left)
+            compared = any(f[0] == GATE and f[3] > 0 for f in other.facts)
+            if compared and (FLAG, "probability") in loss.facts:
+                return frozenset({(FLAG, "indicator", self.here())})
+        return NONE
 
     def do_unary(self, node: ast.UnaryOp) -> Value:
         value = self.eval(node.operand)
@@ -407,7 +433,9 @@ class Expressions:
             value = self.eval(part)
             truth = self.truth(value)
             if truth is deciding:
-                return value if not uncertain else (Value(const=deciding, solid=True) if out is None else join(out, value))
+                return (
+                    value if not uncertain else (Value(const=deciding, solid=True) if out is None else join(out, value))
+                )
             if truth is None:
                 uncertain = True
                 out = value if out is None else join(out, value)
@@ -647,7 +675,12 @@ class Expressions:
         if isinstance(obj, Instance):
             self.adopt(obj, value)
             self.journal.put(obj.slots, name, value)
-            if obj.cls is None and obj.is_module and name in ("weight", "bias") and obj.number not in self.params(value):
+            if (
+                obj.cls is None
+                and obj.is_module
+                and name in ("weight", "bias")
+                and obj.number not in self.params(value)
+            ):
                 self.write_parameters(frozenset({(PARAMS, obj.number)}), self.used(value), overwrite=False)
         elif isinstance(obj, Class | Function):
             self.journal.put(obj.slots, name, value)
@@ -698,7 +731,12 @@ class Expressions:
                 self.journal.put(obj.slots, "sum", join(obj.slots.get("sum"), kept))
         elif isinstance(obj, Listing):
             items = obj.items
-            if items is not None and index.known and isinstance(index.const, int) and -len(items) <= index.const < len(items):
+            if (
+                items is not None
+                and index.known
+                and isinstance(index.const, int)
+                and -len(items) <= index.const < len(items)
+            ):
                 fresh = list(items)
                 fresh[index.const] = value
                 self.journal.put(obj.slots, "items", tuple(fresh))
@@ -730,7 +768,9 @@ def file_split(text: str) -> str:
         return "valbytes"
     looks_like_file = "*" in tail or "." in tail or "_" in tail
     for split in ("val", "train"):
-        if f"fineweb_{split}" in low or (looks_like_file and tail.startswith(f"{split}_") and ("*" in tail or ".bin" in tail)):
+        if f"fineweb_{split}" in low or (
+            looks_like_file and tail.startswith(f"{split}_") and ("*" in tail or ".bin" in tail)
+        ):
             return split
         if (f"_{split}_" in tail or f"{split}_*" in tail or f"*{split}*" in tail) and (".bin" in tail or "*" in tail):
             return split
@@ -748,7 +788,7 @@ def _compute(op: ast.operator, left: Any, right: Any) -> Any:
                 return UNKNOWN
         return UNKNOWN
     function = _BINARY.get(type(op))
-    if function is None or isinstance(op, ast.LShift) and isinstance(right, int) and right > 128:
+    if function is None or (isinstance(op, ast.LShift) and isinstance(right, int) and right > 128):
         return UNKNOWN
     if isinstance(op, ast.Mult) and (isinstance(left, str | bytes) or isinstance(right, str | bytes)):
         return UNKNOWN

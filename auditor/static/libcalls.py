@@ -113,7 +113,12 @@ class LibraryCalls:
             return self.unknown_method(receiver, values)
         out = self.opaque(everything)
         if name in lib.DISTRIBUTIONS:
-            out.facts = out.facts | {(FLAG, "distribution")}
+            out.facts = out.facts | {(FLAG, "distribution")} | ({(FLAG, "softmax")} if name == "softmax" else NONE)
+        elif name == "exp" and any(f[0] == SCORED for f in out.facts):
+            spread = {(FLAG, "spread", self.here())} if (FLAG, "per byte") in out.facts else NONE
+            out.facts = out.facts | {(FLAG, "probability")} | spread
+        elif name in ("log", "log2"):
+            out.facts = out.facts - {(FLAG, "probability")}
         elif name in lib.REPEATS and any(f[0] == SCORED for f in out.facts):
             out.facts = out.facts | {(FLAG, "spread", self.here())}
         elif name in lib.ARG_SELECTIONS:
@@ -160,7 +165,7 @@ class LibraryCalls:
         if len(values) > 2 and values[0].obj is not None and isinstance(values[0].obj, Library):
             values = values[1:]
         logits = Value(self.used(values[0]), at=values[0].at)
-        return self.scored(logits, values[1])
+        return self.scored(logits, values[1], separate=True)
 
     def method_backward(self, receiver: Value, args: Args, keywords: Keywords) -> Value:
         """Gradients of everything the loss was computed with."""
@@ -200,6 +205,14 @@ class LibraryCalls:
                 continue
             if content:
                 self.add_gradients(root, content)
+
+    def chosen(self, args: Args) -> Value | None:
+        """`min(first, second)` of two evaluations; None when these are other numbers."""
+        facts = [self.spread(a) for a in args]
+        numbers = [{f[1] for f in each if f[0] == SCORED} for each in facts]
+        if len(args) < 2 or not all(numbers) or set.intersection(*numbers):
+            return None
+        return Value(frozenset().union(*facts) | {(FLAG, "choice", self.here())}, solid=True)
 
     def function_minimum(self, args: Args, keywords: Keywords) -> Value | None:
         """Keeping the better of two losses, element by element."""
@@ -347,7 +360,9 @@ class LibraryCalls:
         if table is not None:
             for split in sorted({f[1] for f in tokens}):
                 at = frozenset().union(*(f[2] for f in tokens if f[1] == split))
-                record = UpdateRecord("update", self.here(), split=split, at=at, owner=-table[1], how="table", facts=tokens)
+                record = UpdateRecord(
+                    "update", self.here(), split=split, at=at, owner=-table[1], how="table", facts=tokens
+                )
                 self.updates.append(record)
                 self.emit(record)
 
@@ -362,7 +377,9 @@ class LibraryCalls:
         obj = receiver.obj
         if isinstance(obj, Instance) and obj.is_module:
             out = Mapping()
-            out.slots["sum"] = Value(self.read_state(obj.number) - {(GRAPH, obj.number)} | {(FLAG, "weights")}, solid=True)
+            out.slots["sum"] = Value(
+                self.read_state(obj.number) - {(GRAPH, obj.number)} | {(FLAG, "weights")}, solid=True
+            )
             return Value(obj=out)
         return None
 
@@ -412,7 +429,11 @@ class LibraryCalls:
 
     def method_named_parameters(self, receiver: Value, args: Args, keywords: Keywords) -> Value | None:
         params = self.parameter_facts(receiver)
-        return Value(obj=Listing(None, Value(obj=Listing([Value(solid=True), Value(params, solid=True)])))) if params else None
+        return (
+            Value(obj=Listing(None, Value(obj=Listing([Value(solid=True), Value(params, solid=True)]))))
+            if params
+            else None
+        )
 
     method_named_buffers = method_named_parameters
     method_buffers = method_parameters
@@ -562,6 +583,8 @@ class LibraryCalls:
         if not splits:
             name = self.file_name(source)
             known = self.files.get(name) if name else None
+            if name and known is None and not name.startswith("\0") and "tokenizer" not in name:
+                self.emit(Record("external", self.here(), detail=f"path {name[:80]}".replace("\0", "*")))
             out |= known if known is not None else frozenset().union(NONE, *self.files.values()) if not name else NONE
         return Value(limited(frozenset(out)), UNKNOWN, None, source.at, solid=True)
 
@@ -667,7 +690,9 @@ class LibraryCalls:
 
     def function_get(self, args: Args, keywords: Keywords) -> Value | None:
         """`os.environ.get` (the receiver is a library name)."""
-        return self.function_getenv(args, keywords) if args and args[0].known and isinstance(args[0].const, str) else None
+        return (
+            self.function_getenv(args, keywords) if args and args[0].known and isinstance(args[0].const, str) else None
+        )
 
     def callback(self, name: str, function: Value, others: Args) -> Value:
         """A function handed to a library: assumed to be called with the other arguments."""

@@ -16,8 +16,8 @@ GATHERS = frozenset({"gather", "take_along_dim", "take_along_axis", "index_selec
 SCATTER_ADDS = frozenset({"scatter_add_", "index_add_", "index_put_", "put_", "scatter_reduce_"})
 # In-place methods that replace what was there.
 OVERWRITES = frozenset(
-    {"copy_", "zero_", "fill_", "normal_", "uniform_", "random_", "bernoulli_", "set_", "trunc_normal_", "eye_", "zeros_",
-     "ones_", "constant_", "orthogonal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_"}
+    {"copy_", "zero_", "fill_", "normal_", "uniform_", "random_", "bernoulli_", "set_", "trunc_normal_", "eye_",
+     "zeros_", "ones_", "constant_", "orthogonal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_"}
 )  # fmt: skip
 # Methods that end in an underscore but change no data.
 NOT_IN_PLACE = frozenset({"requires_grad_", "share_memory_", "retain_grad_", "is_shared_", "rename_"})
@@ -50,8 +50,20 @@ MODEL_ALIASES = frozenset(
 )  # fmt: skip
 FILE_READS = frozenset({"fromfile", "memmap", "load", "from_file", "load_file", "read_bytes", "read_text", "loads",
                         "frombuffer", "loadtxt", "read_parquet", "genfromtxt"})  # fmt: skip
-FILE_WRITES = frozenset({"save", "savez", "savez_compressed", "save_file", "dump", "write_bytes", "tofile", "write_text"})
-NETWORK = ("urllib", "requests", "http", "socket", "huggingface_hub", "ftplib", "aiohttp", "httpx", "datasets.load_dataset")
+FILE_WRITES = frozenset(
+    {"save", "savez", "savez_compressed", "save_file", "dump", "write_bytes", "tofile", "write_text"}
+)
+NETWORK = (
+    "urllib",
+    "requests",
+    "http",
+    "socket",
+    "huggingface_hub",
+    "ftplib",
+    "aiohttp",
+    "httpx",
+    "datasets.load_dataset",
+)
 PROCESSES = ("subprocess", "os.system", "os.popen", "os.exec", "pty")
 NATIVE = ("ctypes", "cffi", "torch.utils.cpp_extension", "pybind11")
 OPTIMIZER_STEPS = frozenset({"step"})

@@ -13,8 +13,8 @@ from auditor.static.builtin_calls import BuiltinCalls
 from auditor.static.calls import Calls
 from auditor.static.expressions import Expressions
 from auditor.static.heap import Class, Frame, Function, Instance, Journal, Listing, Module
-from auditor.static.library import NO_GRAD
 from auditor.static.libcalls import LibraryCalls
+from auditor.static.library import NO_GRAD
 from auditor.static.program import Sources
 from auditor.static.records import BranchRecord, LoopRecord, Record, Where
 from auditor.static.values import FLAG, PARAMS, SCORED, UNKNOWN, Value, constant, join, picked
@@ -353,7 +353,7 @@ class Machine(Expressions, Calls, BuiltinCalls, LibraryCalls):
             held = self.frame.slots.get(name)
             if not isinstance(held, Value) or held.obj is not None:
                 continue
-            if step == 1 and (held.known and isinstance(held.const, int | float)) or name in numeric:
+            if (step == 1 and (held.known and isinstance(held.const, int | float))) or name in numeric:
                 numeric.add(name)
                 at = frozenset(p for p in held.at if p[0] != number) | {(number, step)}
                 fresh = Value(held.facts, held.const if step == 1 else UNKNOWN, None, at, low=0 if step == 1 else 1)

@@ -23,6 +23,7 @@ from auditor.timeline import (
     Score,
     Seen,
     Sequence,
+    Serialize,
     Split,
     Timeline,
     Unknown,
@@ -43,9 +44,50 @@ class Verdict:
 
 def order_verdicts(timeline: Timeline) -> list[Verdict]:
     """Every verdict this timeline supports, violations first."""
-    found = [*state_verdicts(timeline), *count_verdicts(timeline), *choice_verdicts(timeline)]
+    found = [
+        *state_verdicts(timeline),
+        *count_verdicts(timeline),
+        *choice_verdicts(timeline),
+        *target_verdicts(timeline),
+    ]
+    if any(v.rule in ("PG-C3-prequant-ttt", "PG-D-gptq-calibration") and v.status is Status.FAIL for v in found):
+        worst = next(v for v in found if v.rule in ("PG-C3-prequant-ttt", "PG-D-gptq-calibration"))
+        words = "validation tokens change the weights that are written to the artifact"
+        found.append(Verdict("PG-D-val-in-train", Status.FAIL, words, worst.chain))
     found += coverage(timeline, found)
     return sorted(found, key=lambda v: _RANK.index(v.status))
+
+
+def answers(timeline: Timeline) -> dict[str, Verdict]:
+    """The gravest verdict for every rule the timeline can decide; rules it cannot decide are left out.
+
+    Nothing is answered with a pass when the claimed number could not be traced to its scores.
+    """
+    found: dict[str, Verdict] = {}
+    for verdict in order_verdicts(timeline):
+        found.setdefault(verdict.rule, verdict)
+    first = found.get("PG-C3-score-first")
+    if first is not None and first.status is Status.UNKNOWN:
+        return found
+    scores = headline_scores(timeline)
+    chain = ((scores[0].place, "scores the claimed number"),) if scores else ()
+    for rule, words in _CLEAN.items():
+        found.setdefault(rule, Verdict(rule, Status.PASS, words, chain))
+    return found
+
+
+_CLEAN = {
+    "PG-C2-normalisation": "every counted loss is a cross entropy over the vocabulary; nothing is mixed in afterwards",
+    "PG-C2-hashed-ngram-cache": "no count table takes part in the claimed number",
+    "PG-C2-byte-mixer": "no byte model takes part in the claimed number",
+    "PG-C3-score-first": "no counted token had changed the parameters that score it",
+    "PG-C3-multi-epoch": "no later epoch over the same tokens reaches the claimed number",
+    "PG-C3-adapt-scope": "what a token changes is not used to score it",
+    "PG-C3-prequant-ttt": "no validation token changes the parameters before the artifact is written",
+    "PG-C3-slot": "nothing is optimised on the targets that it then scores",
+    "PG-C4-single-pass": "no counted loss was computed with what an earlier pass over the same tokens had learnt",
+    "PG-D-val-in-train": "no validation token reaches weights or quantiser before the tokens are scored",
+}
 
 
 _RANK = (Status.FAIL, Status.WARN, Status.UNKNOWN, Status.PASS, Status.NOT_APPLICABLE)
@@ -70,13 +112,21 @@ def state_verdicts(timeline: Timeline) -> Iterator[Verdict]:
             if (rule, seen.place) in told:
                 continue
             told.add((rule, seen.place))
-            yield Verdict(rule, status, words, _chain(timeline, reads, score, seen))
+            chain = _chain(timeline, reads, score, seen)
+            yield Verdict(rule, status, words, chain)
+            if rule in _ALSO_SCORE_FIRST and not seen.table:
+                yield Verdict("PG-C3-score-first", status, words, chain)
 
 
 def _classified(timeline: Timeline, score: Score, seen: Seen) -> tuple[str, Status, str]:
-    if seen.how == "free tensor":
+    if seen.how == "shared tensor":
         return (
-            "PG-C3-slot", Status.WARN,
+            "PG-C3-adapt-scope", Status.FAIL,
+            "a tensor that lives on between items is trained on the tokens before they are scored with it",
+        )  # fmt: skip
+    if seen.how == "tensor of its own":
+        return (
+            "PG-C3-slot", Status.FAIL,
             "a tensor is optimised on validation targets that are then scored with it (disputed practice)",
         )  # fmt: skip
     if seen.how == "calibration":
@@ -92,6 +142,11 @@ def _classified(timeline: Timeline, score: Score, seen: Seen) -> tuple[str, Stat
             "PG-C3-prequant-ttt", Status.FAIL,
             "parameters are trained on validation tokens before the artifact is written, and then score these tokens",
         )  # fmt: skip
+    if seen.within_loop:
+        return (
+            "PG-C3-multi-epoch", Status.FAIL,
+            "a later round over the same tokens is scored after an earlier round has trained on them",
+        )  # fmt: skip
     if earlier:
         return (
             "PG-C4-single-pass", Status.FAIL,
@@ -101,6 +156,9 @@ def _classified(timeline: Timeline, score: Score, seen: Seen) -> tuple[str, Stat
         "PG-C3-score-first", Status.FAIL,
         "parameters had been trained on the tokens before these were scored",
     )  # fmt: skip
+
+
+_ALSO_SCORE_FIRST = ("PG-C3-prequant-ttt", "PG-C4-single-pass", "PG-C3-multi-epoch", "PG-C3-adapt-scope")
 
 
 def _scored_before(timeline: Timeline, seen: Seen) -> bool:
@@ -114,11 +172,14 @@ def _scored_before(timeline: Timeline, seen: Seen) -> bool:
 
 
 def _before_export(timeline: Timeline, seen: Seen) -> bool:
-    return any(
-        isinstance(e, Update) and e.place == seen.place and e.span.split is Split.VAL
-        and e.phase in (Phase.TRAINING, Phase.SETUP)
-        for e in timeline.events()
-    )  # fmt: skip
+    """True when the artifact is written after this change."""
+    changed = False
+    for event in timeline.events():
+        if isinstance(event, Update) and event.place == seen.place and event.span.split is Split.VAL:
+            changed = changed or event.phase is not Phase.EVALUATION
+        elif changed and isinstance(event, Serialize):
+            return True
+    return False
 
 
 def _chain(timeline: Timeline, reads: list[Read], score: Score, seen: Seen) -> tuple[tuple[Place, str], ...]:
@@ -140,6 +201,8 @@ def count_verdicts(timeline: Timeline) -> Iterator[Verdict]:
     """Counts of evaluated tokens that take part in the claimed number."""
     reports = [e for e in timeline.events() if isinstance(e, Report) and e.headline]
     counts = {c: report for report in reports for c in report.counts}
+    for report in reports:
+        yield from _indicator_verdicts(report)
     live = [c for c in counts if c.split in (Split.VAL, Split.UNKNOWN, Split.TRAIN)]
     if not live:
         return
@@ -153,7 +216,10 @@ def count_verdicts(timeline: Timeline) -> Iterator[Verdict]:
             _count_chain(timeline, keyed, report),
         )  # fmt: skip
     if report.spread:
-        chain = ((report.spread[0], "divides the loss of a token over its bytes"), *_count_chain(timeline, live, report))
+        chain = (
+            (report.spread[0], "divides the loss of a token over its bytes"),
+            *_count_chain(timeline, live, report),
+        )
         yield Verdict(
             "PG-C2-byte-mixer", Status.FAIL,
             "a byte model is mixed with the loss of the realised token spread over its bytes", chain,
@@ -171,12 +237,43 @@ def count_verdicts(timeline: Timeline) -> Iterator[Verdict]:
         )  # fmt: skip
 
 
+def _indicator_verdicts(report: Report) -> Iterator[Verdict]:
+    """Probabilities changed at the realised token only, without a count table."""
+    if report.indicators:
+        chain = (
+            (report.indicators[0], "adds a comparison with the target to its probability"),
+            (report.place, "reports it"),
+        )
+        words = "a number for the realised token is mixed into its probability; no distribution is formed"
+        yield Verdict("PG-C2-normalisation", Status.FAIL, words, chain)
+    if report.spread and not report.counts:
+        chain = (
+            (report.spread[0], "divides the loss of a token over its bytes"),
+            (report.place, "reports the mixture"),
+        )
+        words = "the loss of the realised token is spread over its bytes and mixed with another model"
+        yield Verdict("PG-C2-byte-mixer", Status.FAIL, words, chain)
+
+
 def _count_chain(timeline: Timeline, counts: list[Counted], report: Report) -> tuple[tuple[Place, str], ...]:
     updates = [e for e in timeline.events() if isinstance(e, Update) and e.via is Via.TABLE]
     chain = [(u.place, "counts tokens") for u in updates[:1]]
     chain += [(c.place, "reads the count") for c in counts[:2]]
     chain.append((report.place, "the count is part of this number"))
     return tuple(chain)
+
+
+def target_verdicts(timeline: Timeline) -> Iterator[Verdict]:
+    """Logits of a counted score that were computed from its own targets."""
+    for score in headline_scores(timeline):
+        if score.own_target:
+            yield Verdict(
+                "PG-C1-causality",
+                Status.FAIL,
+                "the logits depend on the tokens they are scored against",
+                ((score.place, "scores targets that are part of the logits"),),
+            )
+            return
 
 
 def choice_verdicts(timeline: Timeline) -> Iterator[Verdict]:
@@ -207,7 +304,9 @@ def coverage(timeline: Timeline, found: list[Verdict]) -> Iterator[Verdict]:
     ]
     if not counted:
         chain = tuple((e.place, e.reason) for e in blind[:3])
-        yield Verdict("PG-C3-score-first", Status.UNKNOWN, "the claimed number could not be traced to its scores", chain)
+        yield Verdict(
+            "PG-C3-score-first", Status.UNKNOWN, "the claimed number could not be traced to its scores", chain
+        )
     elif not updates:
         yield Verdict(
             "PG-C3-score-first", Status.PASS, "no parameters change through validation tokens",

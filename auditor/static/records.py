@@ -37,6 +37,7 @@ class ScoreRecord(Record):
     owners: frozenset[int] = NONE
     counted: bool = False
     artifact: bool = False
+    own_target: bool = False
     facts: Facts = NONE
 
 

@@ -16,6 +16,7 @@ from auditor.static.records import (
 from auditor.static.values import COUNTS, FLAG, LEARNT, SCORED, Iterations
 from auditor.timeline import (
     Branch,
+    Calibrate,
     Call,
     Counted,
     Event,
@@ -62,7 +63,8 @@ class _Builder:
         self.machine = machine
         self.headline = {id(report) for report in headline}
         self.phase = Phase.SETUP
-        self.training_loop: int | None = None
+        self.depth = 0
+        self.trained = False
 
     def nodes(self, records: list) -> list[Node]:
         out: list[Node] = []
@@ -81,7 +83,9 @@ class _Builder:
                 return None
             if record.taken is not None:
                 return Sequence(tuple(then if record.taken else otherwise))
-            return Branch(_place(record.where), record.condition, None, Sequence(tuple(then)), Sequence(tuple(otherwise)))
+            return Branch(
+                _place(record.where), record.condition, None, Sequence(tuple(then)), Sequence(tuple(otherwise))
+            )
         if isinstance(record, CallRecord):
             body = self.nodes(record.body)
             return Call(_place(record.where), record.function, Sequence(tuple(body))) if body else None
@@ -91,7 +95,11 @@ class _Builder:
 
     def loop(self, record: LoopRecord) -> Node | None:
         """The later iteration stands for the loop; the first only when it alone holds events."""
+        self.depth += 1
         passes = [self.nodes(events) for events in record.passes]
+        self.depth -= 1
+        if self.depth == 0 and self.phase is Phase.TRAINING:
+            self.phase = Phase.AFTER_TRAINING
         body = next((p for p in reversed(passes) if p), None)
         if body is None:
             return None
@@ -102,7 +110,7 @@ class _Builder:
         if isinstance(record, ScoreRecord):
             return self.score(record, place)
         if isinstance(record, UpdateRecord):
-            if record.split == "train" and self.phase is Phase.SETUP:
+            if record.split == "train" and self.phase in (Phase.SETUP, Phase.AFTER_TRAINING):
                 self.phase = Phase.TRAINING
             return Update(
                 place, self.span(record.split, record.at, record), self.state(record.owner),
@@ -116,12 +124,12 @@ class _Builder:
         kind = record.kind
         if kind == "read":
             return Read(place, Span(_SPLITS.get(record.split, Split.OTHER), Extent.ALL), phase=self.phase)
+        if kind == "calibrate":
+            return Calibrate(place, self.span(record.split, record.at, record), phase=self.phase)
         if kind == "serialize":
-            if self.phase is Phase.TRAINING:
-                self.phase = Phase.AFTER_TRAINING
             return Serialize(place, phase=self.phase)
         if kind == "load":
-            if record.detail and self.phase is not Phase.SETUP:
+            if record.detail and self.phase is Phase.AFTER_TRAINING:
                 self.phase = Phase.EVALUATION
             return Load(place, record.detail, phase=self.phase)
         if kind == "external":
@@ -136,16 +144,16 @@ class _Builder:
         for fact in sorted((f for f in record.influences if f[0] == LEARNT), key=repr):
             _, split, at, _, owner, how, where = fact
             if owner > 0 and self.free(owner):
-                how = "free tensor"
+                how = "tensor of its own" if self.renewed(owner, record) else "shared tensor"
             seen.append(
                 Seen(_place(where), self.state(owner), _VIA.get(how, Via.OPTIMIZER), how,
-                     self.span(split, at, record), owner < 0)
+                     self.span(split, at, record), owner < 0, self.shares_loop(where, owner, record))
             )  # fmt: skip
         tables = tuple(_place(f[4]) for f in record.facts if f[0] == COUNTS)
         unique = tuple({(s.place, s.state): s for s in seen}.values())
         return Score(
             place, self.span(record.split, record.at, record), record.counted, seen=unique, tables=tables,
-            from_artifact=record.artifact, phase=self.phase,
+            own_target=record.own_target, from_artifact=record.artifact, phase=self.phase,
         )  # fmt: skip
 
     def report(self, record: ReportRecord, place: Place) -> Report:
@@ -153,15 +161,19 @@ class _Builder:
         numbers = {f[1] for f in record.facts if f[0] == SCORED}
         reach = min((s.offset for s in self.machine.scores if s.number in numbers and s.split == "val"), default=1)
         counts = {
-            (f[4], f[3], f[2] >= reach, f[5]): Counted(_place(f[4]), _SPLITS.get(f[3], Split.OTHER), f[2] >= reach, f[5])
+            (f[4], f[3], f[2] >= reach, f[5]): Counted(
+                _place(f[4]), _SPLITS.get(f[3], Split.OTHER), f[2] >= reach, f[5]
+            )
             for f in record.facts
             if f[0] == COUNTS
         }
         spread = tuple(_place(f[2]) for f in record.facts if f[0] == FLAG and f[1] == "spread")
+        indicators = tuple(_place(f[2]) for f in record.facts if f[0] == FLAG and f[1] == "indicator")
         choices = tuple(_place(f[2]) for f in record.facts if f[0] == FLAG and f[1] == "choice")
         return Report(
             place, label, phase=self.phase, headline=id(record) in self.headline,
             counts=tuple(counts[key] for key in sorted(counts)), choices=choices, spread=spread,
+            indicators=indicators,
         )  # fmt: skip
 
     def state(self, owner: int) -> str:
@@ -174,6 +186,21 @@ class _Builder:
         """A parameter that belongs to no module: optimised on its own."""
         instance = self.machine.instances.get(owner)
         return instance is not None and instance.what == "parameter" and instance.owner is None
+
+    def shares_loop(self, where: Where, owner: int, record: ScoreRecord) -> bool:
+        """True when an earlier round of a loop around the score made the change at `where`."""
+        around = {number for number, _ in record.loops}
+        return any(
+            update.where == where and abs(update.owner) == abs(owner) and update.order < record.order
+            and around & {number for number, _ in update.loops}
+            for update in self.machine.updates
+        )  # fmt: skip
+
+    def renewed(self, owner: int, record: ScoreRecord) -> bool:
+        """True when the tensor is made anew for every item that is scored."""
+        varying = {number for number, _ in record.at}
+        depth = next((n for n, (number, _) in enumerate(record.loops) if number in varying), len(record.loops))
+        return self.machine.instances[owner].depth > depth
 
     def span(self, split: str, at: Iterations, record: Record) -> Span:
         inside = {number for number, _ in record.loops}
