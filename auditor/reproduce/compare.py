@@ -1,0 +1,366 @@
+"""Measured against stated: every number with its tolerance and the source of it, statistics, and one verdict.
+
+Two comparisons are made. What a program printed is compared with what was measured outside it, at every scale. What the
+submission claims is compared with the re-run only where the re-run is what the claim is about: full scale, eight H100.
+"""
+
+from __future__ import annotations
+
+import enum
+import math
+from collections.abc import Iterator, Sequence
+from dataclasses import asdict, dataclass, field
+from typing import Any
+
+from auditor.case import Case
+from auditor.reproduce.measure import Measured
+from auditor.reproduce.plan import FULL, RerunPlan
+
+AGREES, NOISE, DIFFERS, UNSEEN = "agrees", "within noise", "differs", "not measured"
+#: Rule book, PG-P-reproducibility: PASS up to 0.001 BPB, WARN up to 0.0025, FAIL beyond.
+BAND_PASS, BAND_WARN = 0.001, 0.0025
+BAND_SOURCE = "PG-P-reproducibility: pass to 0.001 BPB, warn to 0.0025"
+#: Trusted scoring and the program's own sum differ by rounding and the order of windows only.
+SCORING_TOLERANCE = 1e-4
+CAP_BYTES = 16_000_000
+CLOCK_SHARE, CLOCK_SECONDS = 0.02, 0.3
+TRAIN_PASS, TRAIN_WARN = 0.2, 1.0
+CAUSALITY_TOLERANCE = 1e-3
+
+
+class Outcome(enum.StrEnum):
+    """Verdict of a re-run."""
+
+    REPRODUCED = "REPRODUCED"
+    NOISE = "WITHIN NOISE"
+    NOT = "NOT REPRODUCED"
+    COULD_NOT = "COULD NOT RUN"
+
+
+@dataclass(frozen=True)
+class Check:
+    """One number: what is stated, what was measured, and how far they may be apart.
+
+    Attributes:
+        subject, scope: e.g. "artifact bytes", "seed 42". unit: of both numbers.
+        stated, measured: None where there is none. tolerance: in the same unit; `source` says where it is from.
+        status: "agrees", "within noise", "differs", "not measured". note: one sentence with the numbers.
+        rule: rule that the number bears on. claim: stated by the submission's documents, not printed by the re-run.
+    """
+
+    subject: str
+    scope: str
+    unit: str
+    stated: float | None
+    measured: float | None
+    tolerance: float
+    source: str
+    status: str
+    note: str = ""
+    rule: str = ""
+    claim: bool = False
+
+
+@dataclass
+class Reproduction:
+    """The re-run as data: the section `reproduction` of a report."""
+
+    verdict: Outcome
+    reason: str
+    scale: str
+    comparable: bool
+    checks: list[Check] = field(default_factory=list)
+    statistics: dict[str, Any] = field(default_factory=dict)
+    plan: dict[str, Any] = field(default_factory=dict)
+    environment: dict[str, Any] = field(default_factory=dict)
+    seeds: list[dict[str, Any]] = field(default_factory=list)
+    claimed_curves: dict[str, list[tuple[int, float]]] = field(default_factory=dict)
+
+    def as_dict(self) -> dict[str, Any]:
+        """Plain data, ready for JSON."""
+        return asdict(self)
+
+
+def reproduce(case: Case, plan: RerunPlan, seeds: Sequence[Measured], environment: dict[str, Any]) -> Reproduction:
+    """Compare a re-run with what was printed and claimed."""
+    checks = [check for seed in seeds for check in seed_checks(seed, plan)]
+    comparable, why = _comparable(plan, environment)
+    if comparable:
+        checks += list(claim_checks(case, seeds))
+    statistics = _statistics(case, seeds, comparable)
+    verdict, reason = decide(checks, seeds, comparable, why)
+    deciding = {key: value for key, value in environment.items() if key != "packages"}
+    curves = {run.path + (f" seed {run.seed}" if run.seed is not None else ""): _curve(run) for run in _claimed(case)}
+    return Reproduction(verdict, reason, plan.scale, comparable, checks, statistics, plan.as_dict(), deciding,
+                        [seed.as_dict() for seed in seeds], curves)
+
+
+def _comparable(plan: RerunPlan, environment: dict[str, Any]) -> tuple[bool, str]:
+    """Whether the re-run is the experiment the claim is about."""
+    if plan.scale != FULL:
+        return False, "a rehearsal at small scale"
+    names = [gpu.get("name", "") for gpu in environment.get("gpus") or []]
+    if plan.ranks != 8:
+        return False, f"{plan.ranks} processes instead of 8"
+    if len(names) < 8 or any("H100" not in name for name in names[:8]):
+        return False, "not eight H100: " + (", ".join(sorted(set(names))) or "no GPU seen")
+    return True, ""
+
+
+def decide(checks: Sequence[Check], seeds: Sequence[Measured], comparable: bool, why: str) -> tuple[Outcome, str]:
+    """Verdict and its reason. What outside measurement contradicts outweighs everything else."""
+    contradicted = [check for check in checks if check.status == DIFFERS]
+    if contradicted:
+        first = contradicted[0]
+        more = f" (and {len(contradicted) - 1} more)" if len(contradicted) > 1 else ""
+        return Outcome.NOT, f"{first.scope}, {first.subject}: {first.note}{more}"
+    finished = [seed for seed in seeds if seed.complete and not any(seed.codes)]
+    if not any("val_bpb" in seed.printed for seed in finished):
+        reasons = "; ".join(f"seed {seed.seed}: {seed.reason or 'no result was printed'}" for seed in seeds)
+        return Outcome.COULD_NOT, reasons or "no seed was run"
+    if comparable:
+        final = [check for check in checks if check.claim and check.subject == "mean val_bpb"]
+        if not final:
+            return Outcome.COULD_NOT, "the submission claims no val_bpb to compare with"
+        within = final[0].status == NOISE
+        return (Outcome.NOISE if within else Outcome.REPRODUCED), final[0].note
+    scored = [check for check in checks if check.subject == "val_bpb"]
+    open_ones = [check for check in scored if check.status == UNSEEN]
+    if open_ones or len(scored) < len(seeds):
+        told = open_ones[0].note if open_ones else "not every seed finished"
+        return Outcome.COULD_NOT, f"{why}: {told}"
+    return Outcome.REPRODUCED, f"{why}: what {len(scored)} seed(s) printed is what was measured"
+
+
+# --- printed against outside ------------------------------------------------------------------------------------
+
+
+def seed_checks(seed: Measured, plan: RerunPlan) -> Iterator[Check]:
+    """What one run printed against what was measured outside it."""
+    if not seed.complete or "val_bpb" not in seed.printed:
+        return
+    yield from _score_checks(seed)
+    yield from _size_checks(seed)
+    yield from _clock_checks(seed, plan)
+    yield _data_check(seed)
+
+
+def _score_checks(seed: Measured) -> Iterator[Check]:
+    printed, scope = seed.printed["val_bpb"], f"seed {seed.seed}"
+    trusted = seed.trusted or {}
+    digits = int(seed.printed.get("digits") or 4)
+    tolerance = max(SCORING_TOLERANCE, 0.5 * 10.0**-digits)
+    source = "trusted scoring by the reference's loop; 1e-4 BPB for rounding"
+
+    def check(measured: float | None, status: str, note: str) -> Check:
+        return Check("val_bpb", scope, "BPB", printed, measured, tolerance, source, status, note, "PG-B-bpb-formula")
+
+    if trusted.get("status") != "scored":
+        yield check(None, UNSEEN, f"no trusted score: {trusted.get('reason', 'not made at this scale')}")
+        return
+    scores = trusted["scores"]
+    best = min(scores, key=lambda item: abs(item["bpb"] - printed))
+    if abs(best["bpb"] - printed) <= tolerance:
+        yield check(best["bpb"], AGREES, f"printed {printed:.5f}, trusted {best['bpb']:.5f} ({best['windows']})")
+    elif trusted.get("updates_after_load"):
+        other = _other_line(seed, scores, tolerance)
+        yield check(None, UNSEEN, "the model is trained further during evaluation, which the trusted pass does not"
+                    f" repeat; without it {best['bpb']:.5f}{other}")
+    else:
+        gap = printed - best["bpb"]
+        yield check(best["bpb"], DIFFERS, f"printed {printed:.5f}, but the model read back from the artifact scores"
+                    f" {best['bpb']:.5f} ({best['windows']}), {abs(gap):.5f} {'better' if gap < 0 else 'worse'}"
+                    " than it is")
+    moved = trusted["causality"]["largest_change"]
+    status = DIFFERS if moved > CAUSALITY_TOLERANCE else AGREES
+    yield Check("causality", scope, "logit", 0.0, moved, CAUSALITY_TOLERANCE, "PG-C1-causality, float32 rounding", status,
+                f"other tokens after a position change the logits before it by {moved:.2g}", "PG-C1-causality")
+
+
+def _other_line(seed: Measured, scores: list[dict], tolerance: float) -> str:
+    for label, bpb, _ in seed.results:
+        if any(abs(item["bpb"] - bpb) <= tolerance for item in scores):
+            return f", which is the printed {label}"
+    return ""
+
+
+def _size_checks(seed: Measured) -> Iterator[Check]:
+    scope, printed = f"seed {seed.seed}", seed.printed
+    exact = "file sizes are exact (PG-S-cap)"
+    if seed.artifact is None:
+        yield Check("artifact bytes", scope, "bytes", printed.get("model_bytes"), None, 0, exact, UNSEEN,
+                    "no artifact was found among the files written", "PG-S-cap")
+        return
+    stated, size = printed.get("model_bytes"), seed.artifact.bytes
+    same = stated == size
+    if stated is None:
+        yield Check("artifact bytes", scope, "bytes", None, size, 0, exact, UNSEEN, "no size was printed", "PG-S-cap")
+    else:
+        note = f"printed {stated:,}, on disk {size:,} ({seed.artifact.path})"
+        yield Check("artifact bytes", scope, "bytes", stated, size, 0, exact, AGREES if same else DIFFERS, note,
+                    "PG-S-cap")
+    code = printed.get("code_bytes")
+    if code is not None and not printed.get("code_packed"):
+        shipped = {seed.code_bytes, seed.local_code_bytes}
+        # A program that counts characters or normalises line ends is off by a few bytes; less code than ships is not.
+        status = AGREES if code in shipped else DIFFERS if code < seed.code_bytes else NOISE
+        yield Check("code bytes", scope, "bytes", code, seed.code_bytes, 0, "PG-S-code-count: code as shipped", status,
+                    f"printed {code:,}, shipped {seed.code_bytes:,}, with local modules {seed.local_code_bytes:,}",
+                    "PG-S-code-count")
+    total = size + (code if printed.get("code_packed") and code else seed.code_bytes)
+    yield Check("total bytes", scope, "bytes", CAP_BYTES, total, 0, "PG-S-cap: 16,000,000 bytes",
+                DIFFERS if total > CAP_BYTES else AGREES, f"{total:,} of {CAP_BYTES:,} bytes on disk", "PG-S-cap")
+
+
+def _clock_checks(seed: Measured, plan: RerunPlan) -> Iterator[Check]:
+    scope = f"seed {seed.seed}"
+    printed, outside = (sum(pair[i] for pair in seed.clock_pairs) for i in (0, 1))
+    tolerance = max(CLOCK_SHARE * outside, CLOCK_SECONDS)
+    source = "2 % or 0.3 s: lines are stamped when they arrive"
+    if not seed.clock_pairs:
+        yield Check("training clock", scope, "s", seed.printed.get("train_seconds"), None, tolerance, source, UNSEEN,
+                    "fewer than two lines show the training clock", "PG-T-train")
+    else:
+        slow = outside - printed > tolerance
+        note = f"between its step lines the program counted {printed:.1f} s while {outside:.1f} s passed"
+        yield Check("training clock", scope, "s", printed, outside, tolerance, source, DIFFERS if slow else AGREES, note,
+                    "PG-T-train")
+        over = outside - plan.train_limit
+        status = AGREES if over <= TRAIN_PASS else NOISE if over <= TRAIN_WARN else DIFFERS
+        yield Check("training seconds", scope, "s", plan.train_limit, outside, TRAIN_WARN,
+                    "PG-T-train: pass to 600.2 s, warn to 601", status,
+                    f"{outside:.1f} s between the first and the last step line, limit {plan.train_limit:.0f}", "PG-T-train")
+    clocks = seed.clocks
+    if clocks.result is None or clocks.artifact_written is None:
+        return
+    spent = clocks.result - clocks.artifact_written - float((seed.trusted or {}).get("seconds") or 0)
+    stated = seed.printed.get("eval_seconds")
+    note = f"{spent:.1f} s from the artifact to the result, limit {plan.eval_limit:.0f}"
+    note += f"; printed {stated:.1f} s" if stated is not None else ""
+    # The scored pass alone is what merged rows count; loading and compiling before it may come on top of the limit.
+    status = AGREES if spent <= plan.eval_limit else NOISE if (stated or math.inf) <= plan.eval_limit else DIFFERS
+    yield Check("evaluation seconds", scope, "s", stated, spent, plan.eval_limit, "PG-T-eval: 600 s", status, note,
+                "PG-T-eval")
+
+
+def _data_check(seed: Measured) -> Check:
+    scope, source = f"seed {seed.seed}", "PG-D-train-at-eval: none"
+
+    def check(status: str, note: str, count: float | None) -> Check:
+        return Check("training data at evaluation", scope, "accesses", 0, count, 0, source, status, note,
+                     "PG-D-train-at-eval")
+
+    if not seed.inotify:
+        return check(UNSEEN, "file accesses could not be watched here", None)
+    if seed.clocks.artifact_written is None:
+        return check(UNSEEN, "no artifact marks the beginning of evaluation", None)
+    if not seed.shard_reads:
+        held = f"; {len(seed.mapped_after)} shard(s) stay mapped" if seed.mapped_after else ""
+        return check(AGREES, f"no training shard was opened or read after the artifact was written{held}", 0)
+    at, path, what = seed.shard_reads[0]
+    note = f"{path.rsplit('/', 1)[-1]}: {what} {at - seed.clocks.artifact_written:.1f} s after the artifact was written"
+    return check(DIFFERS, note, len(seed.shard_reads))
+
+
+# --- claims against the re-run ----------------------------------------------------------------------------------
+
+
+def claim_checks(case: Case, seeds: Sequence[Measured]) -> Iterator[Check]:
+    """What the documents claim against a comparable re-run."""
+    from rules.measures import claimed_total, headline, logged_total, reported_runs, seed_claims, train_seconds
+
+    finished = [seed for seed in seeds if seed.complete and "val_bpb" in seed.printed]
+    if not finished:
+        return
+    values = [seed.printed["val_bpb"] for seed in finished]
+    claim, claims = headline(case), seed_claims(case)
+    mean = sum(values) / len(values)
+    for seed in finished:
+        if seed.seed in claims:
+            yield _bpb_check("val_bpb claimed", f"seed {seed.seed}", claims[seed.seed].value, seed.printed["val_bpb"])
+    if claim is not None:
+        yield _bpb_check("mean val_bpb", f"{len(values)} seed(s)", claim.value, mean)
+    runs = reported_runs(case)
+    steps = [max((step.step for step in run.steps), default=0) for run in runs]
+    ours = [seed.printed["steps"] for seed in finished if seed.printed.get("steps")]
+    if any(steps) and ours:
+        stated, measured = sum(steps) / len(steps), sum(ours) / len(ours)
+        near = abs(measured - stated) <= 0.02 * stated
+        # Fewer steps explain a worse score; they do not refute it.
+        yield Check("training steps", "mean", "steps", stated, measured, 0.02 * stated, "2 %: speed of the machine",
+                    AGREES if near else NOISE, f"claimed runs made {stated:.0f} steps, the re-run {measured:.0f}",
+                    "PG-P-reproducibility", True)
+    totals = [found.value for run in runs if (found := logged_total(case, run))]
+    stated_total = max(totals, default=claimed_total(case).value if claimed_total(case) else None)
+    sizes = [seed.artifact.bytes + seed.code_bytes for seed in finished if seed.artifact]
+    if stated_total and sizes:
+        gap = max(sizes) - stated_total
+        yield Check("total bytes claimed", "largest", "bytes", stated_total, max(sizes), 0.005 * stated_total,
+                    "0.5 %: compressed size varies from run to run", AGREES if gap <= 0.005 * stated_total else NOISE,
+                    f"claimed {stated_total:,.0f}, re-run {max(sizes):,}", "PG-S-cap", True)
+    clocks = [found.value for run in runs if (found := train_seconds(case, run))]
+    measured_clocks = [seed.printed["train_seconds"] for seed in finished if seed.printed.get("train_seconds")]
+    if clocks and measured_clocks:
+        yield Check("training seconds claimed", "largest", "s", max(clocks), max(measured_clocks), 1.0,
+                    "one step and a second", AGREES if max(measured_clocks) <= max(clocks) + 1 else NOISE,
+                    f"claimed {max(clocks):.1f} s, re-run {max(measured_clocks):.1f} s", "PG-T-train", True)
+
+
+def _bpb_check(subject: str, scope: str, stated: float, measured: float) -> Check:
+    worse = measured - stated
+    status = AGREES if worse <= BAND_PASS else NOISE if worse <= BAND_WARN else DIFFERS
+    word = "worse" if worse > 0 else "better"
+    return Check(subject, scope, "BPB", stated, measured, BAND_WARN, BAND_SOURCE, status,
+                 f"claimed {stated:.5f}, re-run {measured:.5f}, {abs(worse):.5f} {word}", "PG-P-reproducibility", True)
+
+
+# --- statistics -------------------------------------------------------------------------------------------------
+
+
+def _statistics(case: Case, seeds: Sequence[Measured], comparable: bool) -> dict[str, Any]:
+    """Mean, spread, interval of the re-run; tests against the claim and the record where these are comparable."""
+    from auditor.documents.statistics import compare, describe, detectable_difference, summarize, welch
+
+    values = [seed.printed["val_bpb"] for seed in seeds if seed.complete and "val_bpb" in seed.printed]
+    if not values:
+        return {}
+    ours = summarize(values, 0.95)
+    found: dict[str, Any] = {"values": values, "re_run": asdict(ours)}
+    if not comparable:
+        return found
+    from rules.comparison import per_seed, tokenizer
+
+    claimed = per_seed(case)
+    if claimed:
+        theirs = summarize(claimed, 0.95)
+        # One-sided: is the re-run worse than the claim? The claim takes the place of the "new", better side.
+        test = welch(theirs, ours)
+        found |= {
+            "claimed": asdict(theirs),
+            "against_claim": asdict(test) | {"question": "re-run worse than the claim, one-sided"},
+            "detectable_difference": detectable_difference(theirs, ours, 0.01),
+        }
+    from auditor.documents.records import record_before
+
+    date = case.submission.date
+    record = record_before(date, case.submission.pr, claimed) if date else None
+    if record is not None:
+        against = compare(values, record, date, tokenizer(case))
+        found["against_record"] = {
+            "record": record.title, "pull_request": record.pr, "text": describe(against), "delta_bpb": against.delta_bpb,
+            "passes": {str(regime): passed for regime, passed in against.passes.items()},
+            "regime": str(against.regime),
+            "detectable": {str(regime): value for regime, value in against.detectable.items()},
+            "notes": list(against.notes),
+        }
+    return found
+
+
+def _claimed(case: Case) -> list:
+    from rules.measures import reported_runs
+
+    return reported_runs(case)
+
+
+def _curve(run: Any) -> list[tuple[int, float]]:
+    return [(step.step, step.train_loss) for step in run.steps if step.train_loss is not None]

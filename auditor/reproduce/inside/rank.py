@@ -1,0 +1,90 @@
+"""Start of one rank of a rehearsal: stand-in GPU up, several ranks by gloo on loopback, then the script as `__main__`.
+
+At full scale on GPUs nothing of this is used: torchrun starts the submission's script as it is.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import runpy
+import sys
+import traceback
+from pathlib import Path
+from typing import Any
+
+
+def main(script: str) -> None:
+    """Run `script` as one rank of a rehearsal; the exit status is the script's."""
+    settings = json.loads(os.environ.pop("AUDITOR_SETTINGS", "{}"))
+    scoring = json.loads(os.environ.pop("AUDITOR_SCORING", "null"))
+    from auditor.dynamic.inside import bootstrap, standin
+
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+        _gloo_on_loopback()
+    standin.install()
+    bootstrap._settings(settings)
+    sys.argv = [script]
+    sys.path[0] = str(Path(script).parent)
+    watcher = None
+    if scoring is not None and os.environ.get("RANK", "0") == "0":
+        from auditor.reproduce.inside.scoring import Capture
+
+        watcher = Capture(scoring)
+        watcher.install()
+    code = 0
+    try:
+        runpy.run_path(script, run_name="__main__")
+    except SystemExit as stop:
+        code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
+    except BaseException:
+        traceback.print_exc()
+        code = 1
+    if watcher is not None:
+        watcher.conclude(failed=bool(code))
+    sys.stdout.flush()
+    sys.stderr.flush()
+    os._exit(code)
+
+
+def _gloo_on_loopback() -> None:
+    """gloo by address: it finds none by itself where the host's name has no address and netlink is closed.
+
+    gloo has no averaging reduction; a sum divided by the number of ranks takes its place.
+    """
+    import torch.distributed as dist
+    from torch.distributed import distributed_c10d as c10d
+
+    real_group, real_reduce = c10d.ProcessGroupGloo, dist.all_reduce
+
+    class Loopback(real_group):  # type: ignore[misc, valid-type]
+        def __init__(self, store: Any, rank: int, size: int, timeout: Any = None, **_: Any) -> None:
+            options = real_group._Options()
+            options._devices = [real_group.create_device(hostname="127.0.0.1")]
+            if timeout is not None:
+                options._timeout = timeout
+            super().__init__(store, rank, size, options)
+
+    c10d.ProcessGroupGloo = Loopback
+    dist.ProcessGroupGloo = Loopback
+
+    def all_reduce(tensor: Any, op: Any = dist.ReduceOp.SUM, group: Any = None, async_op: bool = False) -> Any:
+        if op != dist.ReduceOp.AVG:
+            return real_reduce(tensor, op, group, async_op)
+        real_reduce(tensor, dist.ReduceOp.SUM, group)
+        tensor.div_(dist.get_world_size(group))
+        return _Done() if async_op else None
+
+    dist.all_reduce = all_reduce
+    new_group = dist.new_group
+    dist.new_group = lambda ranks=None, *_, **__: new_group(ranks, backend="gloo")
+
+
+class _Done:
+    """Handle of an operation that has finished."""
+
+    def wait(self, *_: Any) -> bool:
+        return True
+
+    def is_completed(self) -> bool:
+        return True
