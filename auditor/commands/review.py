@@ -140,7 +140,7 @@ def _write_reports(review: Review, options: Options) -> list[Path]:
 
     options.out.mkdir(parents=True, exist_ok=True)
     document = report.document(review)
-    stem = "review-" + re.sub(r"[^\w.-]+", "_", review.label).strip("_")[-80:]
+    stem = _stem(review)
     written = []
     for name in options.formats or tuple(report.WRITERS):
         suffix, render = report.WRITERS[name]
@@ -148,6 +148,14 @@ def _write_reports(review: Review, options: Options) -> list[Path]:
         path.write_text(render(document), encoding="utf-8")
         written.append(path)
     return written
+
+
+def _stem(review: Review) -> str:
+    """File name of the reports: the pull request's number, or the folder's own name."""
+    label = review.label.rstrip("/").removeprefix("main:").removesuffix(".py")
+    if review.submission is not None and review.submission.pr is None and review.submission.folder:
+        label = review.submission.folder.rsplit("/", 1)[-1]
+    return "review-" + re.sub(r"[^\w.-]+", "_", label).strip("_")[-80:]
 
 
 def _show(review: Review, written: list[Path], console: Console, options: Options, brief: bool) -> None:
