@@ -48,7 +48,7 @@ def run(names: tuple[str, ...], options: Options) -> int:
     if options.resume and options.jsonl:
         done = _labels_done(options.jsonl)
         targets = [target for target in targets if target.label not in done]
-    console = Console(soft_wrap=options.quiet)
+    console = Console(soft_wrap=options.quiet or len(targets) > 1)
     single = len(targets) == 1
     gravest = Verdict.CLEAN
     for review in _reviews(targets, _call(options, len(targets)), quiet_progress=single):
@@ -162,7 +162,7 @@ def _show(review: Review, written: list[Path], console: Console, options: Option
     from auditor import report
 
     if brief:
-        line = f"{review.verdict.value:13} {review.label}: {review.reason}"
+        line = f"{review.verdict.value:13} {_stem(review).removeprefix('review-')}: {review.reason}"
         console.print(report.plain(line), markup=False, highlight=False)
         if review.defect:
             console.print(review.defect, markup=False, highlight=False)
