@@ -131,6 +131,32 @@ def smoke(target: str, repo: Path | None, seconds: float) -> None:
 
 
 @main.command()
+@click.argument("target")
+@click.option("--seeds", required=True, help="Seeds to run, separated by commas.")
+@click.option("--gpus", default=8, show_default=True, help="GPUs of a full-scale run.")
+@click.option("--ranks", type=int, help="Processes (default: one a GPU; one in a rehearsal).")
+@click.option("--data", type=click.Path(path_type=Path, exists=True), help="Folder with datasets/ and tokenizers/.")
+@click.option("--scale", type=click.Choice(["full", "small"]), default="full", show_default=True)
+@click.option("--out", type=click.Path(path_type=Path), help="Folder for logs, artifacts and the report.")
+@click.option("--dry-run", is_flag=True, help="Show what would run and stop.")
+@click.option("--retry", is_flag=True, help="Run seeds again that failed before.")
+@click.option("--limit-minutes", type=float, help="Wall time of one seed before it is ended.")
+@click.option("--gpu-hour-price", type=float, help="Shows the expected cost.")
+@click.option("--set", "variables", multiple=True, metavar="NAME=VALUE", help="Variable for the submission.")
+@click.option("--repo", type=click.Path(path_type=Path), envvar="PARAMETER_GOLF_REPO", help="Clone for PR numbers.")
+def reproduce(target: str, **options: object) -> None:
+    """Run TARGET again and compare what it prints and claims with what is measured from outside.
+
+    \b
+    auditor reproduce 861 --seeds 42,314,2025 --data ~/parameter-golf/data
+    auditor reproduce my_run --seeds 1,2,3 --scale small --ranks 2
+    """
+    from auditor.commands.reproduce import Options, run
+
+    sys.exit(run(target, Options(**options)))
+
+
+@main.command()
 @click.option("--check", is_flag=True, help="Try to escape and print what held.")
 def sandbox(check: bool) -> None:
     """Show which sandbox layers this machine offers; with --check, try the escapes."""

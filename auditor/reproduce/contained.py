@@ -138,7 +138,9 @@ def _policy(job: Job) -> Policy:
 def gpu_paths() -> list[str]:
     """Device files and driver folders of NVIDIA GPUs on this machine."""
     found = [str(path) for path in sorted(Path("/dev").glob("nvidia*"))]
-    return found + [path for path in ("/dev/nvidia-caps", "/sys") if found and os.path.isdir(path) and path not in found]
+    return found + [
+        path for path in ("/dev/nvidia-caps", "/sys") if found and os.path.isdir(path) and path not in found
+    ]
 
 
 class Record:

@@ -20,7 +20,9 @@ from auditor.reproduce.contained import FILES, read_events
 TRAIN_SHARD = re.compile(r"fineweb_train_\d+\.bin$")
 VAL_SHARD = re.compile(r"fineweb_val_\d+\.bin$")
 #: Names that are no artifact: text, sources, caches.
-_TEXT = re.compile(r"\.(log|txt|json|jsonl|csv|md|py|pyc|so|c|cpp|cu|h|o|lock|yaml|toml)$|(^|/)(\.|__pycache__|torchinductor)")
+_TEXT = re.compile(
+    r"\.(log|txt|json|jsonl|csv|md|py|pyc|so|c|cpp|cu|h|o|lock|yaml|toml)$|(^|/)(\.|__pycache__|torchinductor)"
+)
 
 
 @dataclass(frozen=True)
@@ -229,8 +231,10 @@ def _clocks(made: Measured, run: LogRun | None, stamps: list[float], events: lis
     files = [event for event in events if event["kind"] == "file"]
     artifact = made.artifact.path if made.artifact else None
     written = max((e["t"] for e in files if e["path"] == artifact and e["what"] == "written"), default=None)
-    back = min((e["t"] for e in files if e["path"] == artifact and e["what"] == "read" and e["t"] >= (written or 0)),
-               default=None)
+    back = min(
+        (e["t"] for e in files if e["path"] == artifact and e["what"] == "read" and e["t"] >= (written or 0)),
+        default=None,
+    )
     shards = [e for e in files if TRAIN_SHARD.search(e["path"]) and e["what"] in ("open", "read")]
     steps = [s for s in run.steps if s.step and s.train_loss is not None] if run else []
     stop = (run.stop or (steps[-1] if steps else None)) if run else None

@@ -155,13 +155,17 @@ def _small(common: dict, settings: Any, wanted: dict[str, str], text: str, overr
 
     scaled = make_plan(settings, wanted, SCALES[0], text)
     scaled.environment.pop(common["seed_variable"], None)
-    notes = ["a rehearsal: the model is scaled down, so its numbers say nothing about the claim, only whether what the"
-             " program prints is what it does"]
+    notes = [
+        "a rehearsal: the model is scaled down, so its numbers say nothing about the claim, only whether what the"
+        " program prints is what it does"
+    ]
     if not common["seed_variable"]:
         notes.append("the program reads no variable for the seed: every seed repeats the same run")
     if common["ranks"] > 1:
-        notes.append("several ranks talk through gloo, which needs a netlink socket: the seccomp layer is left out, the"
-                     " network stays closed by a namespace of its own")
+        notes.append(
+            "several ranks talk through gloo, which needs a netlink socket: the seccomp layer is left out, the"
+            " network stays closed by a namespace of its own"
+        )
     return RerunPlan(
         **common,
         gpus=0,
@@ -246,7 +250,9 @@ def given_files(case: Case) -> list[str]:
     return [
         path
         for path, entry in submission.files.items()
-        if entry.kind == "file" and entry.size is not None and path not in submission.logs
+        if entry.kind == "file"
+        and entry.size is not None
+        and path not in submission.logs
         and not path.lower().endswith(_NOT_GIVEN)
     ]
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections.abc import Iterator
 from typing import Any
 
-from auditor.report.text import markdown_text
+from auditor.report.markdown import text as markdown_text
 from auditor.reproduce.compare import Check, Reproduction
 
 _MARK = {"agrees": "ok", "within noise": "within noise", "differs": "**DIFFERS**", "not measured": "not measured"}

@@ -31,7 +31,12 @@ Tell = Callable[[str], None]
 
 
 def rerun(
-    case: Case, plan: RerunPlan, out: Path, *, retry: bool = False, limit_minutes: float | None = None,
+    case: Case,
+    plan: RerunPlan,
+    out: Path,
+    *,
+    retry: bool = False,
+    limit_minutes: float | None = None,
     tell: Tell = lambda _: None,
 ) -> list[Measured]:
     """Run every seed of a plan that is not done yet; results of all seeds, in the plan's order.
@@ -74,8 +79,14 @@ def _bindable(out: Path) -> Path:
 
 
 def _run_seed(
-    plan: RerunPlan, place: Place, seed: str, item: states.SeedState, state: states.State, folders: tuple[Path, Path],
-    limit: float, tell: Tell,
+    plan: RerunPlan,
+    place: Place,
+    seed: str,
+    item: states.SeedState,
+    state: states.State,
+    folders: tuple[Path, Path],
+    limit: float,
+    tell: Tell,
 ) -> None:
     out, stage = folders
     item.attempts += 1
@@ -111,7 +122,7 @@ def _measured(case: Case, plan: RerunPlan, seed: str, state: states.State, out: 
         return Measured(seed, False, reason="not run")
     folder = attempt_folder(out, seed, item.attempts)
     claimed = next(iter(case.headline.reported.values()), None) if case.headline is not None else None
-    made = measure(folder, seed, claimed.result.label if claimed is not None and hasattr(claimed.result, "label") else "")
+    made = measure(folder, seed, getattr(claimed.result, "label", "") if claimed is not None else "")
     made.reason = made.reason or (item.reason if item.stage == states.FAILED else "")
     submission = case.submission
     main = submission.files.get(submission.main_script or "")
@@ -176,7 +187,9 @@ def _job(plan: RerunPlan, place: Place, seed: str, stage: Path, limit: float) ->
         "RUN_ID": f"seed{seed}",
         "HOME": "/scratch",
         "TMPDIR": "/scratch",
-        "PATH": os.pathsep.join(dict.fromkeys((str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"))),
+        "PATH": os.pathsep.join(
+            dict.fromkeys((str(Path(sys.executable).parent), "/usr/local/bin", "/usr/bin", "/bin"))
+        ),
         "PYTHONUNBUFFERED": "1",
         "PYTHONDONTWRITEBYTECODE": "1",
         "MASTER_ADDR": "127.0.0.1",
@@ -202,8 +215,16 @@ def _job(plan: RerunPlan, place: Place, seed: str, stage: Path, limit: float) ->
 
 
 def _torchrun(plan: RerunPlan) -> tuple[tuple[str, ...], dict[str, str]]:
-    argv = (sys.executable, "-m", "torch.distributed.run", "--nnodes=1", f"--nproc_per_node={plan.ranks}",
-            "--master_addr=127.0.0.1", f"--master_port={_PORT}", plan.script)
+    argv = (
+        sys.executable,
+        "-m",
+        "torch.distributed.run",
+        "--nnodes=1",
+        f"--nproc_per_node={plan.ranks}",
+        "--master_addr=127.0.0.1",
+        f"--master_port={_PORT}",
+        plan.script,
+    )
     return argv, {"NCCL_SOCKET_IFNAME": "lo", "GLOO_SOCKET_IFNAME": "lo"}
 
 

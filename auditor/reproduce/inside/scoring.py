@@ -47,7 +47,9 @@ class Capture:
         self.written: set[str] = set()
         self.read_back = ""
         self.done = self.busy = False
-        self.depth = self.updates = 0
+        self.updates = 0
+        self.root: nn.Module | None = None
+        self.prints = 0.0
 
     def install(self) -> None:
         """Put the hooks up."""
@@ -67,6 +69,8 @@ class Capture:
     def conclude(self, failed: bool) -> None:
         """Write the report."""
         self.report["updates_after_load"] = self.updates
+        if self.root is not None:
+            self.report["parameters_changed"] = _fingerprint(self.root) != self.prints
         self.report["artifact"] = self.read_back
         if failed and self.report["status"] == "not scored" and not self.read_back:
             self.report["reason"] = "the program failed before it read an artifact back"
@@ -112,7 +116,7 @@ class Capture:
         state, begun = torch.get_rng_state(), time.monotonic()
         try:
             self.report = score(root, tuple(ids.shape), args if module is root else None, self.request)
-            self.done = True
+            self.done, self.root, self.prints = True, root, _fingerprint(root)
         except DoesNotFit as error:
             self.report = {"status": "does not fit", "reason": str(error)}
         except Exception as error:  # whatever the submission's model raises must not stop its own run
@@ -122,6 +126,12 @@ class Capture:
             torch.set_rng_state(state)
             self.busy = False
         self.report["seconds"] = round(time.monotonic() - begun, 2)
+
+
+def _fingerprint(root: nn.Module) -> float:
+    """Changes with any parameter; a sum in a fixed order, so that the same values give the same number."""
+    with torch.no_grad():
+        return sum(float((p.double() * (i + 1)).abs().sum()) for i, p in enumerate(root.parameters()))
 
 
 def _is_ids(value: Any) -> bool:
@@ -162,18 +172,28 @@ def score(root: nn.Module, shape: tuple[int, ...], args: tuple | None, request: 
     plans = {f"rows of {length}": rows(stream.positions, length)}
     for stride in request["strides"]:
         if 0 < stride < length:
-            plans[f"windows of {length}, stride {stride}"] = sliding(stream.positions, length, stride, "exact")
+            for tail in ("exact", "legacy_dup"):
+                plans[f"windows of {length}, stride {stride}, tail {tail}"] = sliding(
+                    stream.positions, length, stride, tail
+                )
     found = []
     with _steady(root):
         for name, plan in plans.items():
-            sums = Accumulator(stream, device)
+            sums = Accumulator(stream, device, allow_repeats="legacy" in name)
             scorer.score(plan, sums, request["batch_tokens"])
             total = sums.finish(Ranks())
-            found.append({"windows": name, "bpb": total.bpb, "loss": total.loss, "tokens": total.tokens,
-                          "bytes": total.bytes})
+            found.append(
+                {"windows": name, "bpb": total.bpb, "loss": total.loss, "tokens": total.tokens, "bytes": total.bytes}
+            )
         probe = causality(adapter, stream, length, device)
-    return {"status": "scored", "adapter": adapter.name, "scores": found, "causality": probe,
-            "parameters": sum(p.numel() for p in root.parameters()), "positions": stream.positions}
+    return {
+        "status": "scored",
+        "adapter": adapter.name,
+        "scores": found,
+        "causality": probe,
+        "parameters": sum(p.numel() for p in root.parameters()),
+        "positions": stream.positions,
+    }
 
 
 def _tables(request: dict[str, Any]) -> Any:

@@ -1,0 +1,111 @@
+"""`auditor reproduce`: plan, run, compare; all is kept in the output folder and goes on after an interruption."""
+
+from __future__ import annotations
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from rich.console import Console
+
+from auditor.case import Case
+from auditor.casefile import Call, build_case
+from auditor.errors import AuditorError
+from auditor.reproduce.compare import Outcome, Reproduction, reproduce
+from auditor.reproduce.environment import environment_record
+from auditor.reproduce.plan import RerunPlan, make_rerun_plan
+from auditor.reproduce.render import markdown
+from auditor.reproduce.rerun import rerun
+from auditor.reproduce.state import write_atomically
+from auditor.targets import resolve
+
+EXIT = {Outcome.REPRODUCED: 0, Outcome.NOISE: 0, Outcome.NOT: 1, Outcome.COULD_NOT: 4}
+
+
+@dataclass(frozen=True)
+class Options:
+    """Options of the command, as the command line names them."""
+
+    repo: Path | None = None
+    gpus: int = 8
+    ranks: int | None = None
+    seeds: str = ""
+    data: Path | None = None
+    scale: str = "full"
+    out: Path | None = None
+    dry_run: bool = False
+    retry: bool = False
+    limit_minutes: float | None = None
+    gpu_hour_price: float | None = None
+    variables: tuple[str, ...] = ()
+
+
+def run(target: str, options: Options) -> int:
+    """Re-run one submission; returns the exit code (0 reproduced, 1 not, 4 could not run)."""
+    console = Console(soft_wrap=True, highlight=False)
+    case = load(target, options.repo)
+    plan = make_rerun_plan(
+        case,
+        tuple(seed.strip() for seed in options.seeds.split(",") if seed.strip()),
+        ranks=options.ranks or (options.gpus if options.scale == "full" else 1),
+        scale=options.scale,
+        data=options.data,
+        overrides=dict(_assignment(text) for text in options.variables),
+    )
+    _show(console, plan, options.gpu_hour_price)
+    if options.dry_run:
+        console.print(
+            "dry run: nothing was started; environment: "
+            + json.dumps({k: v for k, v in environment_record(case.submission).items() if k != "packages"}),
+            markup=False,
+        )
+        return 0
+    out = options.out or Path(f"reproduction_{plan.digest[:10]}_{plan.scale}")
+    seeds = rerun(
+        case,
+        plan,
+        out,
+        retry=options.retry,
+        limit_minutes=options.limit_minutes,
+        tell=lambda text: console.print(text, markup=False),
+    )
+    environment = json.loads((out / "environment.json").read_text("utf-8"))
+    found = reproduce(case, plan, seeds, environment)
+    write(found, out)
+    console.print(f"{found.verdict}: {found.reason}", markup=False)
+    console.print(f"report: {out / 'reproduction.md'}, data: {out / 'reproduction.json'}", markup=False)
+    return EXIT[found.verdict]
+
+
+def load(target: str, repo: Path | None) -> Case:
+    """The case of one target: documents and the program's order of events, nothing is run."""
+    first = next(iter(resolve((target,), repo)))
+    return build_case(first.load(), Call())
+
+
+def write(found: Reproduction, out: Path) -> None:
+    """The section of the report as data (`reproduction.json`) and as Markdown."""
+    write_atomically(out / "reproduction.json", json.dumps({"reproduction": found.as_dict()}, indent=1, default=str))
+    write_atomically(out / "reproduction.md", markdown(found))
+
+
+def _assignment(text: str) -> tuple[str, str]:
+    name, equals, value = text.partition("=")
+    if not equals or not name.isidentifier():
+        raise AuditorError(f"--set {text!r} is not NAME=VALUE")
+    return name, value
+
+
+def _show(console: Console, plan: RerunPlan, price: float | None) -> None:
+    minutes = plan.minutes_a_seed * len(plan.seeds)
+    where = f"{plan.gpus} GPUs" if plan.gpus else f"CPU, {plan.ranks} process(es), scaled down"
+    console.print(f"{plan.label}: {len(plan.seeds)} seed(s) {', '.join(plan.seeds)} on {where}", markup=False)
+    console.print(f"  script {plan.script}; documented command: {plan.documented or 'none'}", markup=False)
+    for name, value in sorted(plan.environment.items()):
+        was = plan.changed.get(name.lower()) or plan.changed.get(name)
+        console.print(f"  {name}={value}" + (f"   (as submitted: {was[0]})" if was else ""), markup=False)
+    cost = f", about {plan.gpu_hours * price:.0f} at {price:g} a GPU hour" if price and plan.gpu_hours else ""
+    hours = f", {plan.gpu_hours} GPU hours" if plan.gpu_hours else ""
+    console.print(f"  expected: {minutes:.0f} minutes{hours}{cost} ({plan.basis})", markup=False)
+    for note in plan.notes:
+        console.print(f"  note: {note}", markup=False)
