@@ -133,10 +133,11 @@ def ranges(positions: np.ndarray) -> tuple[tuple[int, int], ...]:
 
 
 class Account:
-    """Builds one timeline. `folder` and `main` name the record folder and the readable main script."""
+    """Builds one timeline. `folder` and `main` name the record folder and the readable main script;
+    `tail` is the length of a window, in tokens."""
 
     def __init__(
-        self, events: list[dict[str, Any]], explained: Explained, tokens: int, folder: str, main: str
+        self, events: list[dict[str, Any]], explained: Explained, tokens: int, folder: str, main: str, tail: int = 256
     ) -> None:
         self.events, self.explained, self.folder, self.main = events, explained, folder, main
         self.frames = {event["site"]: event["frames"] for event in events if event["kind"] == "site"}
@@ -144,7 +145,8 @@ class Account:
         self.attribution = claim[1] if claim else None
         self.counted = _counted(self.attribution)
         self.fate = lateness(events, self.attribution, tokens)
-        self.again: set[int] = set()
+        self.before = np.zeros(tokens, dtype=bool)
+        self.tail = tail
         self.marks = self._phases()
         self.written: set[str] = set()
         self.reported = {result.event: result for result, _ in explained.results}
@@ -198,8 +200,17 @@ class Account:
         positions = self.counted.get(event["n"])
         why = self.why(event)
         if positions is not None:
-            span = Span(Split.VAL, Extent.PART, positions=ranges(positions))
-            yield Score(self.place(event), span, True, phase=phase, why=why)
+            again = positions[self.before[positions]]
+            if len(again) and again.min() >= len(self.before) - self.tail:
+                # Windows that run over the end of the stream count its last tokens again: an artefact of a few tokens
+                # that grows with nothing, not a second pass.
+                positions = positions[~self.before[positions]]
+                span = Span(Split.VAL, Extent.PART, positions=ranges(again))
+                yield Score(self.place(event), span, None, "end of the stream again", phase=phase, why=why)
+            self.before[positions] = True
+            if len(positions):
+                span = Span(Split.VAL, Extent.PART, positions=ranges(positions))
+                yield Score(self.place(event), span, True, phase=phase, why=why)
         elif not event["grad"] and len(found := _positions(event["places"], VAL)):
             known = None if self.attribution is None else False
             yield Score(self.place(event), Span(Split.VAL, Extent.PART, positions=ranges(found)), known, phase=phase, why=why)
@@ -275,16 +286,17 @@ class Account:
         return tuple(Place(self._path(file), line) for file, line, _ in kept)
 
     def _path(self, file: str) -> str:
-        inside = file.removeprefix("/submission/")
-        if inside != file:
-            path = f"{self.folder}/{inside}" if self.folder else inside
-            return self.main if path == self.main.partition("!")[0] else path
-        return self.main
+        if not file.startswith("/repo/"):
+            return self.main
+        inside = file.removeprefix("/repo/")
+        if not inside.startswith(f"{self.folder}/"):
+            inside = "/".join(filter(None, (self.folder, inside.removeprefix("records/track/run/"))))
+        return self.main if inside == self.main.partition("!")[0] else inside
 
 
 def _artifact(path: str) -> bool:
     name = _name(path)
-    return not path.startswith(("/data", "/submission")) and not name.lower().endswith(_NOT_ARTIFACTS) and "." in name
+    return not path.startswith(("/data", "/repo")) and not name.lower().endswith(_NOT_ARTIFACTS) and "." in name
 
 
 def _name(path: str) -> str:

@@ -31,11 +31,11 @@ class Scale:
     kv_heads: int = 2
     seq: int = 128
     batch: int = 8
-    chunk: int = 1024
-    stride: int = 32
+    chunk: int = 512
+    stride: int = 64
     steps: int = 6
     warmup: int = 1
-    val_tokens: int = 8 * 1024 + 1
+    val_tokens: int = 8 * 512 + 1
     train_tokens: int = 160_000
     seconds: int = 600
 
@@ -44,7 +44,7 @@ class Scale:
 SCALES = (
     Scale(),
     Scale(width=128, heads=8, kv_heads=4),
-    Scale(width=64, heads=2, kv_heads=1, seq=256, stride=64, chunk=2048, val_tokens=16 * 1024 + 1),
+    Scale(width=64, heads=2, kv_heads=1, seq=256, stride=128, chunk=1024, val_tokens=8 * 1024 + 1),
 )
 
 
@@ -142,7 +142,7 @@ def make_plan(settings: Iterable[Any], effective: dict[str, str], scale: Scale, 
         plan.notes[setting.name] = (str(full), str(value))
         if setting.environment:
             plan.environment[setting.environment] = _TRUTH.get(str(value).lower(), str(value))
-        else:
+        elif _number(setting.default) is not None:  # what is computed from something else follows from it
             plan.attributes[f"{setting.owner}.{setting.name}"] = value
     return plan
 

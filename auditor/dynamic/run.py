@@ -13,7 +13,7 @@ import zlib
 from collections.abc import Iterator
 from dataclasses import dataclass, field
 from pathlib import Path
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -23,7 +23,11 @@ from auditor.dynamic.sandbox import Layer, Outcome, Policy, run
 from auditor.submission import Submission
 from auditor.unpack import Program
 
+if TYPE_CHECKING:
+    from auditor.static.settings import Setting
+
 MIB = 1 << 20
+REPOSITORY = "/repo"
 _PACKAGE_ROOT = str(Path(__file__).resolve().parents[2])
 _START = (
     f"import sys; sys.path.insert(0, {_PACKAGE_ROOT!r}); "
@@ -82,9 +86,7 @@ def run_submission(
     obstacle = _obstacle(submission, program)
     if obstacle:
         return RunResult("not run", obstacle)
-    from auditor.static.settings import declared_settings
-
-    settings = declared_settings(program.main.text, submission.main_script)
+    settings = _settings(program.main.text, submission.main_script)
     result = RunResult("not run", "no plan fits")
     for attempt, scale in enumerate(SCALES, 1):
         plan = make_plan(settings, effective, scale, program.main.text)
@@ -93,6 +95,22 @@ def run_submission(
         if result.status == "finished" or not _worth_another(result):
             break
     return result
+
+
+def _settings(text: str, path: str) -> list[Setting]:
+    """Declared settings, and variables that are read anywhere else in the program."""
+    from auditor.static.parse import parse_module
+    from auditor.static.scopes import index
+    from auditor.static.settings import Setting, declared_settings, environment_reads
+
+    found = list(declared_settings(text, path))
+    known = {setting.environment for setting in found}
+    tree = parse_module(text).tree
+    if tree is not None:
+        for node, variable, default in environment_reads(index(tree)):
+            if variable not in known:
+                found.append(Setting(variable.lower(), default, variable, path, node.lineno))
+    return found
 
 
 def _obstacle(submission: Submission, program: Program) -> str:
@@ -127,8 +145,8 @@ def _attempt(submission: Submission, plan: Plan, text: str, seconds: float, memo
         )
         np.save(root / "data" / "table.npy", dataset.watermark.table)
         script = _materialise(submission, root / "submission")
-        outcome = run(_policy(root, script, plan, dataset, seconds, memory_bytes))
-    return _result(outcome, plan, dataset)
+        outcome = run(_policy(root, script, _inside(submission), plan, dataset, seconds, memory_bytes))
+    return _result(outcome, plan, dataset, seconds)
 
 
 def _materialise(submission: Submission, folder: Path) -> str:
@@ -142,10 +160,17 @@ def _materialise(submission: Submission, folder: Path) -> str:
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(submission.read(path))
     main = submission.main_script
-    return "/submission/" + (main[len(base) :].lstrip("/") if base and main.startswith(base) else main)
+    return f"{_inside(submission)}/" + (main[len(base) :].lstrip("/") if base and main.startswith(base) else main)
 
 
-def _policy(root: Path, script: str, plan: Plan, dataset: Dataset, seconds: float, memory_bytes: int) -> Policy:
+def _inside(submission: Submission) -> str:
+    """Path of the record folder in the sandbox: as deep below a repository as in a clone."""
+    return f"{REPOSITORY}/{submission.folder}" if submission.folder.startswith("records/") else f"{REPOSITORY}/records/track/run"
+
+
+def _policy(
+    root: Path, script: str, inside: str, plan: Plan, dataset: Dataset, seconds: float, memory_bytes: int
+) -> Policy:
     environment = {
         "DATA_PATH": "/data",
         "DATA_DIR": "/data",
@@ -169,7 +194,7 @@ def _policy(root: Path, script: str, plan: Plan, dataset: Dataset, seconds: floa
     }
     return Policy(
         argv=(sys.executable, "-I", "-c", _START.format(script=script)),
-        binds=((str(root / "data"), "/data"), (str(root / "submission"), "/submission")),
+        binds=((str(root / "data"), "/data"), (str(root / "data"), f"{REPOSITORY}/data"), (str(root / "submission"), inside)),
         environment=environment,
         wall_seconds=seconds * _PATIENCE,
         cpu_seconds=int(seconds),
@@ -178,7 +203,7 @@ def _policy(root: Path, script: str, plan: Plan, dataset: Dataset, seconds: floa
     )
 
 
-def _result(outcome: Outcome, plan: Plan, dataset: Dataset) -> RunResult:
+def _result(outcome: Outcome, plan: Plan, dataset: Dataset, limits: float) -> RunResult:
     events = list(_events(outcome.results))
     result = RunResult(
         "finished",
@@ -193,7 +218,8 @@ def _result(outcome: Outcome, plan: Plan, dataset: Dataset) -> RunResult:
     )
     crash = next((event for event in events if event["kind"] == "crash"), None)
     if outcome.status != "exited":
-        result.status, result.reason = "stopped", outcome.reason
+        limit = f"CPU time over {int(limits)} s" if "SIGKILL" in outcome.reason or "SIGXCPU" in outcome.reason else ""
+        result.status, result.reason = "stopped", limit or outcome.reason
     elif crash:
         result.status, result.reason = "stopped", f"{crash['error']}: {crash['message']}"
     elif outcome.returncode:

@@ -78,13 +78,17 @@ def from_run(run: RunResult, submission: Submission, program: Program, claimed_l
         made.absent = f"stopped before a result: {run.reason}"
         return made
     main = program.main.name if program.main else submission.main_script or ""
-    account = Account(run.events, explained, len(run.dataset_bytes), submission.folder, main)
+    account = Account(run.events, explained, len(run.dataset_bytes), submission.folder, main, _tail(run))
     made.timeline = account.timeline(_settings(run))
     if made.attribution is not None:
         distinct = np.unique(made.attribution.position)
         made.counted, made.late = len(distinct), int(account.fate.late.sum())
         made.repeated = len(made.attribution.position) - len(distinct)
     return made
+
+
+def _tail(run: RunResult) -> int:
+    return 2 * run.plan.scale.seq if run.plan else 0
 
 
 def _settings(run: RunResult) -> dict[str, str]:

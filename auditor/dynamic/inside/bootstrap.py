@@ -31,6 +31,8 @@ class Channel:
     def emit(self, event: dict[str, Any]) -> None:
         """Send one event."""
         self._file.write(json.dumps(event, default=_pack, separators=(",", ":")).encode() + b"\n")
+        if event["kind"] in ("print", "update"):
+            self._file.flush()  # what is known so far must survive a run that is killed
 
     def flush(self) -> None:
         """Push out what is buffered."""
@@ -53,6 +55,8 @@ class Tee:
     def write(self, text: str) -> int:
         written = self._stream.write(text)
         *lines, self._part = (self._part + text).split("\n")
+        if lines:
+            self._stream.flush()
         for line in lines:
             if line.strip() and not self._recorder.busy:
                 self._recorder.event("print", text=line[:LINE_LIMIT])

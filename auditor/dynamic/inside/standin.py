@@ -196,6 +196,7 @@ def _generators() -> None:
     real = torch.Generator
     torch.Generator = lambda *_, **__: real("cpu")
     torch.set_default_device = lambda *_: None
+    torch.Tensor.is_cuda = property(lambda self: True)
     torch.cuda.default_generators = (torch.default_generator,)
 
 
@@ -287,11 +288,17 @@ def _attention() -> None:
         sys.modules.setdefault(name, module)
 
 
+def _shell(attribute: str) -> Any:
+    if attribute.startswith("__"):
+        raise AttributeError(attribute)
+    return _Nothing()
+
+
 def _modules() -> None:
     """Optional packages that only observe: absent ones become empty shells."""
     for name in ("wandb",):
         module = types.ModuleType(name)
-        module.__getattr__ = lambda attribute: _Nothing()
+        module.__getattr__ = _shell
         sys.modules.setdefault(name, module)
     from auditor.dynamic.inside import triton
 
