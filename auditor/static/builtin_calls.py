@@ -246,7 +246,8 @@ class BuiltinCalls:
         return Value(solid=True)
 
     def function_isinstance(self, args: Args, keywords: Keywords) -> Value | None:
-        if len(args) == 2 and isinstance(args[0].obj, Instance) and isinstance(args[1].obj, Class) and not args[0].others:
+        known = len(args) == 2 and isinstance(args[0].obj, Instance) and isinstance(args[1].obj, Class)
+        if known and not args[0].others:
             cls = args[0].obj.cls
             return constant(_derives(cls, args[1].obj)) if cls is not None else Value(solid=True)
         return Value(solid=True)

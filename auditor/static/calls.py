@@ -317,7 +317,8 @@ class Calls:
                 "score", self.here(), split=split, at=at, number=number, offset=reach, influences=overlapping,
                 owners=frozenset(abs(f[1]) for f in facts if f[0] == GRAPH),
                 artifact=(FLAG, "artifact") in facts, facts=facts,
-                own_target=separate and any(f in logits.facts for f in mine)
+                own_target=separate and not any(f[0] == SCORED for f in logits.facts)
+                and any(f in logits.facts for f in mine)
                 and any(f[0] == TOKENS and f[1] == split and f[3] < reach for f in logits.facts),
             )  # fmt: skip
             self.scores.append(record)

@@ -663,7 +663,7 @@ class Expressions:
         items = self.known_items(value)
         if items is not None and len(items) == len(targets) and not any(isinstance(t, ast.Starred) for t in targets):
             for target, item in zip(targets, items, strict=True):
-                self.assign(target, item)
+                self.assign(target, self.placed(item, value.at))
             return
         part = self.elements(value)
         for target in targets:

@@ -586,7 +586,10 @@ class LibraryCalls:
             if name and known is None and not name.startswith("\0") and "tokenizer" not in name:
                 self.emit(Record("external", self.here(), detail=f"path {name[:80]}".replace("\0", "*")))
             out |= known if known is not None else frozenset().union(NONE, *self.files.values()) if not name else NONE
-        return Value(limited(frozenset(out)), UNKNOWN, None, source.at, solid=True)
+        # What a file holds can change between two reads: a work queue kept in a counter file hands out a new item
+        # to every iteration that asks.
+        at = source.at if splits else source.at | frozenset(self.loops)
+        return Value(limited(frozenset(out)), UNKNOWN, None, at, solid=True)
 
     def file_name(self, value: Value) -> str:
         """What identifies a path: its constant, else the constant parts of the string, "" when nothing is known."""

@@ -17,7 +17,8 @@ SCATTER_ADDS = frozenset({"scatter_add_", "index_add_", "index_put_", "put_", "s
 # In-place methods that replace what was there.
 OVERWRITES = frozenset(
     {"copy_", "zero_", "fill_", "normal_", "uniform_", "random_", "bernoulli_", "set_", "trunc_normal_", "eye_",
-     "zeros_", "ones_", "constant_", "orthogonal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_", "xavier_normal_"}
+     "zeros_", "ones_", "constant_", "orthogonal_", "kaiming_uniform_", "kaiming_normal_", "xavier_uniform_",
+     "xavier_normal_"}
 )  # fmt: skip
 # Methods that end in an underscore but change no data.
 NOT_IN_PLACE = frozenset({"requires_grad_", "share_memory_", "retain_grad_", "is_shared_", "rename_"})

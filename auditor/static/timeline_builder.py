@@ -147,7 +147,7 @@ class _Builder:
                 how = "tensor of its own" if self.renewed(owner, record) else "shared tensor"
             seen.append(
                 Seen(_place(where), self.state(owner), _VIA.get(how, Via.OPTIMIZER), how,
-                     self.span(split, at, record), owner < 0, self.shares_loop(where, owner, record))
+                     self.span(split, at, record), owner < 0, self.shares_loop(where, owner, record, at))
             )  # fmt: skip
         tables = tuple(_place(f[4]) for f in record.facts if f[0] == COUNTS)
         unique = tuple({(s.place, s.state): s for s in seen}.values())
@@ -187,11 +187,11 @@ class _Builder:
         instance = self.machine.instances.get(owner)
         return instance is not None and instance.what == "parameter" and instance.owner is None
 
-    def shares_loop(self, where: Where, owner: int, record: ScoreRecord) -> bool:
+    def shares_loop(self, where: Where, owner: int, record: ScoreRecord, at: Iterations) -> bool:
         """True when an earlier round of a loop around the score made the change at `where`."""
         around = {number for number, _ in record.loops}
         return any(
-            update.where == where and abs(update.owner) == abs(owner) and update.order < record.order
+            update.where == where and abs(update.owner) == abs(owner) and update.order < record.order and at <= update.at
             and around & {number for number, _ in update.loops}
             for update in self.machine.updates
         )  # fmt: skip
