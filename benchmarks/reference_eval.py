@@ -7,8 +7,8 @@
 
 The straightforward loops are what most submissions do: zero-padded batches filled window by window, logits of all
 columns, one slice, one byte count and one float64 sum for each window, torch's optimiser and clipping over a list of
-tensors. Weights are random, the text is random: throughput does not depend on either. Both give the
-same bits per byte, which is checked. Prints a Markdown table; seconds are the best of `--repeat` runs, processor seconds on a CPU.
+tensors. Weights are random, the text is random: throughput does not depend on either. Both give the same bits per
+byte, which is checked. Prints a Markdown table; seconds are the best of `--repeat` runs, processor seconds on a CPU.
 """
 
 from __future__ import annotations
