@@ -157,6 +157,22 @@ def reproduce(target: str, **options: object) -> None:
 
 
 @main.command()
+@click.argument("target")
+@click.option("--artifact", type=click.Path(path_type=Path), required=True, help="Compressed model the run wrote.")
+@click.option("--data", type=click.Path(path_type=Path, exists=True), help="Folder with datasets/ and tokenizers/.")
+@click.option("--scale", type=click.Choice(["full", "small"]), default="full", show_default=True)
+@click.option("--stride", "strides", multiple=True, type=int, help="Sliding windows to score with, besides whole rows.")
+@click.option("--set", "variables", multiple=True, metavar="NAME=VALUE", help="Variable for the submission.")
+@click.option("--repo", type=click.Path(path_type=Path), envvar="PARAMETER_GOLF_REPO", help="Clone for PR numbers.")
+def rescore(target: str, artifact: Path, strides: tuple[int, ...], **options: object) -> None:
+    """Score an artifact of TARGET: its own code loads it, the reference evaluator takes every loss."""
+    from auditor.commands.reproduce import Options
+    from auditor.commands.reproduce import rescore as run
+
+    sys.exit(run(target, artifact, Options(**options), strides))
+
+
+@main.command()
 @click.option("--check", is_flag=True, help="Try to escape and print what held.")
 def sandbox(check: bool) -> None:
     """Show which sandbox layers this machine offers; with --check, try the escapes."""

@@ -77,6 +77,24 @@ def run(target: str, options: Options) -> int:
     return EXIT[found.verdict]
 
 
+def rescore(target: str, artifact: Path, options: Options, strides: tuple[int, ...]) -> int:
+    """Score an artifact with the submission's code and the reference's loop; 0 scored, 4 not."""
+    from auditor.reproduce.rescore import rescore as score
+
+    console = Console(soft_wrap=True, highlight=False)
+    overrides = dict(_assignment(text) for text in options.variables)
+    case = load(target, options.repo)
+    found = score(case, artifact, scale=options.scale, data=options.data, overrides=overrides, strides=strides)
+    console.print(f"{artifact.name}: {found['parameters']:,} parameters, interface {found['adapter']}", markup=False)
+    for item in found["scores"]:
+        counts = f"{item['tokens']:,} tokens, {item['bytes']:,} bytes"
+        console.print(f"  {item['windows']}: {item['bpb']:.6f} BPB, {item['loss']:.6f} nats, {counts}", markup=False)
+    moved = found["causality"]["largest_change"]
+    console.print(f"  causality: logits before a changed token move by {moved:.2g} at most", markup=False)
+    console.print("  evaluation-time adaptation of the submission is not part of these scores", markup=False)
+    return 0
+
+
 def load(target: str, repo: Path | None) -> Case:
     """The case of one target: documents and the program's order of events, nothing is run."""
     first = next(iter(resolve((target,), repo)))

@@ -58,11 +58,11 @@ def rerun(
     if not (out / "environment.json").exists():
         states.write_atomically(out / "environment.json", json.dumps(environment_record(case.submission), indent=1))
     limit = 60 * (limit_minutes or max(3 * plan.minutes_a_seed, 10.0))
-    with tempfile.TemporaryDirectory(prefix="auditor-rerun-", dir=_bindable(out)) as name:
+    with tempfile.TemporaryDirectory(prefix="auditor-rerun-", dir=bindable(out)) as name:
         stage = Path(name)
         stage.chmod(0o755)
-        place = _place(case, plan, stage)
-        _materialise(case, stage / "submission")
+        place = place_of(case, plan, stage)
+        materialise(case, stage / "submission")
         for seed in plan.seeds:
             item = state.seeds[seed]
             if item.stage in (states.DONE, states.RAN) or (item.stage == states.FAILED and not retry):
@@ -72,7 +72,7 @@ def rerun(
     return [_measured(case, plan, seed, state, out) for seed in plan.seeds]
 
 
-def _bindable(out: Path) -> Path:
+def bindable(out: Path) -> Path:
     """A folder whose content can be bound into the sandbox: its view is put together over /tmp, which hides /tmp."""
     resolved = out.resolve()
     return resolved if not resolved.is_relative_to("/tmp") else Path("/var/tmp")
@@ -96,7 +96,7 @@ def _run_seed(
     tell(f"seed {seed}: started, at most {limit / 60:.0f} minutes")
     begun = time.monotonic()
     try:
-        ran = contain(_job(plan, place, seed, stage, limit), folder, gpu_sample if plan.gpus else None)
+        ran = contain(job_of(plan, place, seed, stage, limit), folder, gpu_sample if plan.gpus else None)
     except SandboxUnavailable:
         item.stage = states.PENDING
         state.save(out)
@@ -146,7 +146,7 @@ def _measured(case: Case, plan: RerunPlan, seed: str, state: states.State, out: 
     return made
 
 
-def _place(case: Case, plan: RerunPlan, stage: Path) -> Place:
+def place_of(case: Case, plan: RerunPlan, stage: Path) -> Place:
     """Data of the re-run: the user's, or for a rehearsal a watermarked stream of its own."""
     if plan.data:
         root = Path(plan.data).resolve()
@@ -170,7 +170,7 @@ def _place(case: Case, plan: RerunPlan, stage: Path) -> Place:
     return Place(str(folder.resolve()), "/data", f"/data/{made.tokenizer.name}")
 
 
-def _materialise(case: Case, folder: Path) -> None:
+def materialise(case: Case, folder: Path) -> None:
     """The record folder as the program sees it, made anew each time."""
     submission = case.submission
     for path in given_files(case):
@@ -179,7 +179,10 @@ def _materialise(case: Case, folder: Path) -> None:
         target.write_bytes(submission.read(path))
 
 
-def _job(plan: RerunPlan, place: Place, seed: str, stage: Path, limit: float) -> Job:
+def job_of(
+    plan: RerunPlan, place: Place, seed: str, stage: Path, limit: float, score: dict[str, Any] | None = None
+) -> Job:
+    """Processes, variables and grants of one seed; `score` replaces parts of the request for trusted scoring."""
     environment = {
         "DATA_PATH": place.shards,
         "DATA_DIR": "/data",
@@ -199,7 +202,7 @@ def _job(plan: RerunPlan, place: Place, seed: str, stage: Path, limit: float) ->
     if plan.seed_variable:
         environment[plan.seed_variable] = seed
     small = plan.scale == SMALL
-    commands = _ranks(plan, place) if small else (_torchrun(plan),)
+    commands = _ranks(plan, place, score or {}) if small or score else (_torchrun(plan),)
     memory = (6144 + 2048 * plan.ranks) * MIB if small else os.sysconf("SC_PAGE_SIZE") * os.sysconf("SC_PHYS_PAGES")
     return Job(
         commands=commands,
@@ -228,7 +231,13 @@ def _torchrun(plan: RerunPlan) -> tuple[tuple[str, ...], dict[str, str]]:
     return argv, {"NCCL_SOCKET_IFNAME": "lo", "GLOO_SOCKET_IFNAME": "lo"}
 
 
-def _ranks(plan: RerunPlan, place: Place) -> tuple[tuple[tuple[str, ...], dict[str, str]], ...]:
+def _declared_stride(plan: RerunPlan) -> int:
+    """Stride of sliding windows that the program is run with, 0 when no variable says."""
+    value = next((v for k, v in plan.environment.items() if k.upper().endswith("STRIDE")), "0")
+    return int(value) if value.isdigit() else 0
+
+
+def _ranks(plan: RerunPlan, place: Place, score: dict[str, Any]) -> tuple[tuple[tuple[str, ...], dict[str, str]], ...]:
     """Plain processes, one a rank, each behind the stand-in GPU."""
     scoring: dict[str, Any] = {
         "report": f"/scratch/{SCORING}",
@@ -236,15 +245,17 @@ def _ranks(plan: RerunPlan, place: Place) -> tuple[tuple[tuple[str, ...], dict[s
         "tokenizer": place.tokenizer,
         "vocab_size": plan.vocab_size,
         "byte_vocab": plan.byte_vocab,
-        "strides": [plan.stride],
+        "strides": sorted({plan.stride, _declared_stride(plan)}),
         "artifact": "",
         "batch_tokens": 4096,
+        **score,
     }
     common = {
         "OMP_NUM_THREADS": "1",
         "MKL_NUM_THREADS": "1",
         "WORLD_SIZE": str(plan.ranks),
         "VOCAB_SIZE": str(plan.vocab_size),
+        "AUDITOR_STANDIN": str(int(plan.scale == SMALL)),
         "AUDITOR_SETTINGS": json.dumps(plan.attributes),
         "AUDITOR_SCORING": json.dumps(scoring),
     }

@@ -7,7 +7,6 @@ from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from rules.examples import overlaid, variant
 
 from auditor.case import Case
 from auditor.casefile import Call, build_case
@@ -16,6 +15,7 @@ from auditor.reproduce.measure import Measured
 from auditor.reproduce.plan import make_rerun_plan
 from auditor.reproduce.rerun import rerun
 from auditor.submission import Submission
+from rules.examples import overlaid, variant
 
 Rehearse = Callable[..., tuple[Reproduction, list[Measured]]]
 

@@ -91,7 +91,8 @@ from tests.reproduce.conftest import case_of
 from auditor.reproduce.plan import make_rerun_plan
 from auditor.reproduce.rerun import rerun
 case = case_of(CLEAN)
-rerun(case, make_rerun_plan(case, ("1", "2"), ranks=1, scale="small"), Path({out!r}), tell=lambda t: print(t, flush=True))
+plan = make_rerun_plan(case, ("1", "2"), ranks=1, scale="small")
+rerun(case, plan, Path({out!r}), tell=lambda text: print(text, flush=True))
 """
 
 
@@ -121,3 +122,19 @@ def test_killed_between_and_within_seeds(tmp_path: Path) -> None:
 def test_case_of_is_a_complete_package() -> None:
     case = case_of(CLEAN)
     assert case.submission.main_script and case.readme is not None and case.logs
+
+
+@pytest.mark.slow
+def test_rescoring_takes_the_given_artifact_not_the_programs_own(rehearse: Rehearse, tmp_path: Path) -> None:
+    from auditor.reproduce.rescore import NotScored, rescore
+
+    _, [seed] = rehearse(CLEAN)
+    kept = tmp_path / "seed_42/attempt_1/files" / seed.artifact.path
+    found = rescore(case_of(CLEAN), kept, scale="small")
+    assert abs(found["scores"][0]["bpb"] - seed.printed["val_bpb"]) < 1e-6 and found["swapped"]
+    broken = tmp_path / "broken.ptz"
+    broken.write_bytes(kept.read_bytes()[:1000])
+    with pytest.raises(NotScored, match="broken.ptz"):
+        rescore(case_of(CLEAN), broken, scale="small")
+    with pytest.raises(NotScored, match="no file"):
+        rescore(case_of(CLEAN), tmp_path / "absent", scale="small")

@@ -20,9 +20,10 @@ def main(script: str) -> None:
     scoring = json.loads(os.environ.pop("AUDITOR_SCORING", "null"))
     from auditor.dynamic.inside import bootstrap, standin
 
-    if int(os.environ.get("WORLD_SIZE", "1")) > 1:
+    if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("AUDITOR_STANDIN", "1") == "1":
         _gloo_on_loopback()
-    standin.install()
+    if os.environ.pop("AUDITOR_STANDIN", "1") == "1":
+        standin.install()
     bootstrap._settings(settings)
     sys.argv = [script]
     sys.path[0] = str(Path(script).parent)

@@ -1,0 +1,112 @@
+"""Trusted score of an artifact: the submission's own code builds the model from it, the reference's loop scores it.
+
+The script is started with one training step, so that it comes to the point where it reads its artifact back; there the
+given file takes the place of its own. Whatever dequantiser, container or module layout it uses runs as it was written.
+Without the submission's evaluation, adaptation during evaluation is not part of the score.
+"""
+
+from __future__ import annotations
+
+import json
+import re
+import tempfile
+from dataclasses import replace
+from pathlib import Path
+from typing import Any
+
+from auditor.case import Case
+from auditor.errors import AuditorError
+from auditor.reproduce.contained import FILES, contain
+from auditor.reproduce.measure import measure
+from auditor.reproduce.plan import FULL, RerunPlan, make_rerun_plan
+from auditor.reproduce.rerun import SCORING, bindable, job_of, materialise, place_of
+
+_STEPS = re.compile(r"^(num_)?(iterations|train_steps|max_steps|total_steps|num_steps)$", re.I)
+_NONE = re.compile(r"^(val|eval)_loss_every$|^val_every$|warmup_steps$", re.I)
+
+
+class NotScored(AuditorError):
+    """The artifact could not be scored; the message says what does not fit."""
+
+
+def rescore(
+    case: Case,
+    artifact: Path,
+    *,
+    scale: str = FULL,
+    data: Path | None = None,
+    overrides: dict[str, str] | None = None,
+    strides: tuple[int, ...] = (),
+    minutes: float = 20.0,
+) -> dict[str, Any]:
+    """Score `artifact` with the code of a submission.
+
+    Args:
+        scale: "full" on one GPU with the settings as submitted, "small" for an artifact of a rehearsal (CPU).
+        data: folder with datasets/ and tokenizers/; a rehearsal makes its own.
+        strides: of sliding windows to score with besides whole rows.
+
+    Returns:
+        The report of `auditor.reproduce.inside.scoring`: `scores` (windows, bpb, loss, tokens, bytes), `adapter`,
+        `causality`, `positions`, `parameters`.
+
+    Raises:
+        NotScored: the program did not come to the point where it reads its artifact, or its model's interface does not
+            fit. SandboxUnavailable: this machine cannot contain an untrusted program.
+    """
+    if not artifact.is_file():
+        raise NotScored(f"{artifact} is no file; give the compressed model that the submission's run wrote")
+    plan = make_rerun_plan(case, ("0",), ranks=1, scale=scale, data=data, overrides=overrides)
+    plan = replace(plan, environment={**_one_step(case, plan), **(overrides or {})})
+    with tempfile.TemporaryDirectory(prefix="auditor-rescore-", dir=bindable(Path())) as name:
+        stage = Path(name)
+        stage.chmod(0o755)
+        place = place_of(case, plan, stage)
+        materialise(case, stage / "submission")
+        given = stage / "artifact"
+        given.write_bytes(artifact.read_bytes())
+        given.chmod(0o644)
+        job = job_of(plan, place, "0", stage, minutes * 60, score={"artifact": "/artifact", "stop": True})
+        if strides:
+            job = _with_strides(job, strides)
+        contain(replace(job, binds=(*job.binds, (str(given), "/artifact"))), stage / "run")
+        made = measure(stage / "run", "0")
+        report = stage / "run" / FILES / SCORING
+        found = json.loads(report.read_text("utf-8")) if report.is_file() else {}
+    return _judged(found, made.reason, artifact)
+
+
+def _one_step(case: Case, plan: RerunPlan) -> dict[str, str]:
+    """Variables that make training as short as it goes."""
+    from auditor.static.settings import declared_settings
+
+    found = dict(plan.environment)
+    for setting in declared_settings(case.program.main.text, case.submission.main_script or ""):
+        if setting.environment and _STEPS.search(setting.environment):
+            found[setting.environment] = "1"
+        elif setting.environment and _NONE.search(setting.environment) and plan.scale == FULL:
+            found[setting.environment] = "0"
+    return found
+
+
+def _with_strides(job: Any, strides: tuple[int, ...]) -> Any:
+    commands = []
+    for argv, environment in job.commands:
+        scoring = json.loads(environment["AUDITOR_SCORING"]) | {"strides": list(strides)}
+        commands.append((argv, {**environment, "AUDITOR_SCORING": json.dumps(scoring)}))
+    return replace(job, commands=tuple(commands))
+
+
+def _judged(found: dict[str, Any], reason: str, artifact: Path) -> dict[str, Any]:
+    if not found:
+        raise NotScored(f"{artifact.name}: the program ended before anything could be scored: {reason or 'no report'}")
+    if found["status"] != "scored":
+        why = found.get("reason", "")
+        more = f"; the program ended with: {reason}" if reason else ""
+        raise NotScored(f"{artifact.name}: {found['status']}: {why}{more}")
+    if not found.get("swapped"):
+        raise NotScored(
+            f"{artifact.name}: the program does not read its artifact through a file it opens by path, so the given one"
+            " could not take its place"
+        )
+    return found
