@@ -7,6 +7,7 @@ Documents begin with BOS and run across shard boundaries; there is no EOS (speci
 from __future__ import annotations
 
 import os
+import re
 from collections.abc import Iterator, Sequence
 from concurrent.futures import Future, ThreadPoolExecutor
 from pathlib import Path
@@ -23,6 +24,7 @@ HEADER_INTS = 256
 HEADER_BYTES = 4 * HEADER_INTS
 SIDECAR_MARK = "_bytes_"
 BOS = 1
+_BLANK_LINE = re.compile(r"\n[ \t\r]*\n")
 
 
 def read_shard(path: Path) -> np.ndarray:
@@ -214,7 +216,7 @@ def split_documents(text: str, target: int = 4000) -> Iterator[str]:
     """Cuts a text at blank lines into documents of at least `target` characters (the last one may be shorter)."""
     gathered: list[str] = []
     length = 0
-    for paragraph in text.split("\n\n"):
+    for paragraph in _BLANK_LINE.split(text):
         if not paragraph.strip():
             continue
         gathered.append(paragraph.strip("\n"))
@@ -234,6 +236,8 @@ def make_shards(
     Returns:
         Tokens written for `val` and `train`; the two never share a shard.
     """
+    if len(documents) < 2:
+        raise DataError(f"the text has {len(documents)} document(s): give more text, or blank lines between paragraphs")
     if not 0 < val_documents < len(documents):
         raise DataError(f"--val-docs {val_documents}: must be between 1 and {len(documents) - 1} for this text")
     folder.mkdir(parents=True, exist_ok=True)

@@ -204,7 +204,7 @@ def test_counts_and_bits_per_byte() -> None:
 
 
 def test_documents_of_files(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("x" * 5000 + "\n\n" + "y" * 10 + "\n\n\n\n" + "z", encoding="utf-8")
+    (tmp_path / "a.txt").write_text("x" * 5000 + "\n\n" + "y" * 10 + "\n \n\n\n" + "z", encoding="utf-8")
     (tmp_path / "b.jsonl").write_text('{"text": "one"}\n{"text": "two"}\n', encoding="utf-8")
     assert [len(d) for d in data.documents_of([tmp_path / "a.txt"])] == [5000, 13]
     assert list(data.documents_of([tmp_path / "b.jsonl"])) == ["one", "two"]
@@ -220,6 +220,8 @@ def test_make_shards_never_mixes_splits(tmp_path: Path) -> None:
     assert counts == {"val": 10, "train": 20}
     assert [data.read_shard(p).size for p in data.find_shards(tmp_path, "fineweb_train_*.bin")] == [7, 7, 6]
     assert set(data.TokenStream.open(tmp_path, "fineweb_val_*.bin").slice(0, 10).tolist()) == {0, 1}
+    with pytest.raises(DataError, match="blank lines between"):
+        data.make_shards(documents[:1], tmp_path, val_documents=1, shard_tokens=7)
     with pytest.raises(DataError, match="val-docs 6"):
         data.make_shards(documents, tmp_path, val_documents=6, shard_tokens=7)
 
