@@ -62,6 +62,8 @@ def static_timeline(program: Program, settings: Effective | None = None, keep: b
     for environment in settings.alternatives:
         if not forced:
             break
+        if environment == settings.environment:
+            continue
         other, contradictions = _settled(sources, settings.with_environment(environment))
         if len(contradictions) < len(forced):
             machine, forced = other, contradictions

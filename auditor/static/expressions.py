@@ -24,6 +24,7 @@ from auditor.static.values import (
     TABLE,
     TOKENS,
     UNKNOWN,
+    WHERE,
     Facts,
     Value,
     constant,
@@ -233,7 +234,13 @@ class Expressions:
     def do_subscript(self, node: ast.Subscript) -> Value:
         held = self.eval(node.value)
         index = self.eval_index(node.slice)
+        if isinstance(node.slice, ast.Slice) and held.obj is None and self.is_zero(node.slice.upper):
+            return Value(solid=True)
         return self.subscript(held, index, isinstance(node.slice, ast.Slice))
+
+    def is_zero(self, node: ast.expr | None) -> bool:
+        """`x[:0]` is empty."""
+        return isinstance(node, ast.Constant) and node.value == 0 and node.value is not False
 
     def subscript(self, held: Value, index: Value, is_slice: bool = False) -> Value:
         """`held[index]`."""
@@ -262,7 +269,8 @@ class Expressions:
     def pick(self, held: Value, index: Value) -> Value:
         """Item of a tensor or of an unknown container."""
         keys = self.spread(index)
-        facts = picked(held.facts, index.at, index.offset)
+        at = index.at | frozenset((f[1], f[2]) for f in keys if f[0] == WHERE)
+        facts = picked(held.facts, at, index.offset)
         if any(f[0] == TABLE for f in facts):
             facts = self.table_read(facts, keys)
         else:
@@ -752,6 +760,8 @@ class Expressions:
         elif obj is None:
             keyed = frozenset(f for f in self.spread(index) if f[0] == TOKENS)
             facts = self.used(value)
+            if not any(f[0] in (TOKENS, SCORED) for f in facts):
+                facts |= {(WHERE, *iteration) for iteration in value.at}
             if keyed and any(f[3] >= 0 for f in keyed):
                 self.mark_table(held)
                 facts |= keyed

@@ -12,6 +12,7 @@ a set union:
     (COUNTS, table, keyed, split)                    contains a count read from this table
     (FILE, split)                                    is a path or pattern of files of this split
     (TABLE, number, place)                           is a table that counts at token-derived keys
+    (WHERE, loop, pass)                              a tensor of positions that were stored in this iteration
     (GATE, split, iterations, offset)                was selected by comparing tokens
     (FLAG, name)                                     other properties: logarithm of probabilities, byte counts, ...
 
@@ -24,7 +25,7 @@ from __future__ import annotations
 from typing import Any
 
 TOKENS, LEARNT, SCORED, GRAPH, PARAMS = "tokens", "learnt", "scored", "graph", "params"
-COUNTS, FILE, TABLE, FLAG, GATE = "counts", "file", "table", "flag", "gate"
+COUNTS, FILE, TABLE, FLAG, GATE, WHERE = "counts", "file", "table", "flag", "gate", "where"
 
 Fact = tuple[Any, ...]
 Facts = frozenset[Fact]
