@@ -265,7 +265,11 @@ class Recorder:
     def _step(self, optimizer: torch.optim.Optimizer) -> None:
         self.stepped = True
         changed = [p for group in optimizer.param_groups for p in group["params"]]
-        self._updated(type(optimizer).__name__, changed)
+        self.busy = True  # what is done to look at parameters is no work of the submission
+        try:
+            self._updated(type(optimizer).__name__, changed)
+        finally:
+            self.busy = False
 
     def _updated(self, via: str, parameters: list) -> None:
         places = np.concatenate([seen for _, seen in self.pending]) if self.pending else np.empty(0, np.int64)
@@ -340,7 +344,8 @@ class State:
         return [[id(p), *self.prints.get(id(p), (0.0, 0.0))] for p in live]  # a fingerprint of zero: not looked at
 
     def changed(self, parameters: list) -> list[list]:
-        """New fingerprints of parameters an optimizer has just changed."""
+        """New fingerprints of parameters an optimizer has just changed (what it touched doing so is no forward pass)."""
+        self.touched = {}
         prints = _prints(parameters)
         self.prints.update(prints)
         return [[key, *value] for key, value in prints.items()]

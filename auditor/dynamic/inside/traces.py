@@ -103,6 +103,9 @@ class Traces:
     def _elementwise(self, name: str, args: tuple, result: Any, found: list) -> None:
         if name in ("min", "max") and not isinstance(result, torch.Tensor):
             return
+        if name in ("minimum", "maximum", "min", "max") and len(args) > 1 and isinstance(result, torch.Tensor):
+            self._chosen(args, result, found)
+            return
         for position, shadow in enumerate(found):
             if shadow is None or not isinstance(result, torch.Tensor):
                 continue
@@ -118,6 +121,14 @@ class Traces:
                 shadow = torch.where(other.detach() == 0, NONE, shadow)
             self._put(result, shadow)
             return
+
+    def _chosen(self, args: tuple, result: torch.Tensor, found: list) -> None:
+        """The smaller or larger of two: each element is the loss it was taken from."""
+        one, other = (shadow if shadow is not None else torch.tensor(NONE) for shadow in found[:2])
+        first = torch.as_tensor(result.detach() == args[0])
+        shadow = torch.where(first, one, other)
+        if shadow.shape == result.shape:
+            self._put(result, shadow)
 
     def _sum(self, name: str, shadow: torch.Tensor, found: list, args: tuple, result: Any) -> None:
         ids = shadow.reshape(-1).numpy()

@@ -1,0 +1,224 @@
+"""A small training script in parts, and ways to evaluate that are legal or not; run by the tests of the CPU run."""
+
+from __future__ import annotations
+
+HEAD = '''
+import glob, io, math, os, zlib
+import numpy as np
+import sentencepiece as spm
+import torch
+import torch.nn.functional as F
+from torch import nn
+
+
+class Hyperparameters:
+    data_path = os.environ.get("DATA_PATH", "./data/datasets/fineweb10B_sp1024")
+    tokenizer_path = os.environ.get("TOKENIZER_PATH", "./data/tokenizers/fineweb_1024_bpe.model")
+    vocab_size = int(os.environ.get("VOCAB_SIZE", 1024))
+    iterations = int(os.environ.get("ITERATIONS", 20000))
+    train_seq_len = int(os.environ.get("TRAIN_SEQ_LEN", 1024))
+    model_dim = int(os.environ.get("MODEL_DIM", 512))
+    ttt_chunk_tokens = int(os.environ.get("TTT_CHUNK_TOKENS", 32768))
+
+
+args = Hyperparameters()
+torch.manual_seed(1)
+
+
+def shard(path):
+    return torch.from_numpy(np.fromfile(path, dtype="<u2", offset=1024).astype(np.int64)).to("cuda")
+
+
+train = shard(sorted(glob.glob(f"{args.data_path}/fineweb_train_*.bin"))[0])
+val = shard(sorted(glob.glob(f"{args.data_path}/fineweb_val_*.bin"))[0])
+
+
+def tables():
+    sp = spm.SentencePieceProcessor(model_file=args.tokenizer_path)
+    size, space, edge = np.zeros(args.vocab_size, int), np.zeros(args.vocab_size, bool), np.zeros(args.vocab_size, bool)
+    for i in range(args.vocab_size):
+        if sp.is_control(i) or sp.is_unknown(i):
+            edge[i] = True
+        elif sp.is_byte(i):
+            size[i] = 1
+        else:
+            piece = sp.id_to_piece(i)
+            space[i] = piece.startswith("\\u2581")
+            size[i] = len(piece.removeprefix("\\u2581").encode())
+    return torch.from_numpy(size), torch.from_numpy(space), torch.from_numpy(edge)
+
+
+SIZE, SPACE, EDGE = tables()
+
+
+def byte_count(x, y):
+    return (SIZE[y] + (SPACE[y] & ~EDGE[x])).sum().item()
+
+
+class Model(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.table = nn.Embedding(args.vocab_size, args.model_dim)
+        self.head = nn.Linear(args.model_dim, args.vocab_size)
+
+    def forward(self, x):
+        return self.head(self.table(x))
+
+
+def losses(model, x, y):
+    return F.cross_entropy(model(x), y, reduction="none")
+
+
+def optimiser(model):
+    return torch.optim.SGD(model.parameters(), lr=0.3)
+
+
+def train_on(model, x, y, opt):
+    opt.zero_grad()
+    F.cross_entropy(model(x), y).backward()
+    opt.step()
+
+
+def chunks():
+    step = args.ttt_chunk_tokens
+    for start in range(0, val.numel() - 1, step):
+        end = min(start + step, val.numel() - 1)
+        yield val[start:end], val[start + 1:end + 1]
+
+
+def report(nats, tokens, size):
+    print(f"final_int8_zlib_roundtrip_exact val_loss:{nats / tokens:.8f} val_bpb:{nats / math.log(2) / size:.8f}")
+
+
+model = Model().to("cuda")
+opt = optimiser(model)
+for step in range(args.iterations):
+    start = step * args.train_seq_len
+    train_on(model, train[start:start + args.train_seq_len], train[start + 1:start + args.train_seq_len + 1], opt)
+'''
+
+EXPORT = '''
+buffer = io.BytesIO()
+torch.save({k: (v * 64).round().to(torch.int8) for k, v in model.state_dict().items()}, buffer)
+with open("final_model.int8.ptz", "wb") as f:
+    f.write(zlib.compress(buffer.getvalue()))
+with open("final_model.int8.ptz", "rb") as f:
+    saved = torch.load(io.BytesIO(zlib.decompress(f.read())))
+model = Model()
+model.load_state_dict({k: v.float() / 64 for k, v in saved.items()})
+'''
+
+SCORE = '''
+nats = tokens = size = 0
+with torch.inference_mode():
+    for x, y in chunks():
+        nats += losses(model, x, y).double().sum().item()
+        tokens += y.numel()
+        size += byte_count(x, y)
+report(nats, tokens, size)
+'''
+
+SCORE_FIRST = '''
+nats = tokens = size = 0
+opt = optimiser(model)
+for x, y in chunks():
+    with torch.no_grad():
+        nats += losses(model, x, y).double().sum().item()
+    tokens += y.numel()
+    size += byte_count(x, y)
+    for _ in range(2):
+        train_on(model, x, y, opt)
+report(nats, tokens, size)
+'''
+
+ADAPT = '''
+opt = optimiser(model)
+for x, y in chunks():
+    train_on(model, x, y, opt)
+'''
+
+LAST_EPOCH = '''
+opt = optimiser(model)
+for epoch in range(2):
+    nats = tokens = size = 0
+    for x, y in chunks():
+        with torch.no_grad():
+            nats += losses(model, x, y).double().sum().item()
+        tokens += y.numel()
+        size += byte_count(x, y)
+        train_on(model, x, y, opt)
+report(nats, tokens, size)
+'''
+
+BEST_PASS = '''
+opt = optimiser(model)
+best = torch.full((val.numel() - 1,), 1e9)
+for epoch in range(2):
+    at = 0
+    for x, y in chunks():
+        with torch.no_grad():
+            best[at:at + y.numel()] = torch.minimum(best[at:at + y.numel()], losses(model, x, y))
+        train_on(model, x, y, opt)
+        at += y.numel()
+report(best.double().sum().item(), best.numel(), byte_count(val[:-1], val[1:]))
+'''
+
+CACHE = '''
+counts = np.ones((args.vocab_size, args.vocab_size))
+nats = tokens = size = 0
+for x, y in chunks():
+    with torch.no_grad():
+        nll = losses(model, x, y).cpu().numpy()
+    p = counts[x.numpy(), y.numpy()] / counts[x.numpy()].sum(1)
+    nats += float((-np.log(0.9 * np.exp(-nll) + 0.1 * p)).sum())
+    tokens += y.numel()
+    size += byte_count(x, y)
+    np.add.at(counts, (x.numpy(), y.numpy()), 1)
+report(nats, tokens, size)
+'''
+
+PARTIAL = SCORE.replace("in chunks():", "in list(chunks())[:3]:")
+
+FORGED = '''
+print("final_int8_zlib_roundtrip_exact val_loss:1.81234567 val_bpb:1.10561234")
+'''
+
+WARM_UP = '''
+scratch = Model()
+opt = optimiser(scratch)
+for x, y in chunks():
+    train_on(scratch, x, y, opt)
+del scratch
+'''
+
+RESTORED = '''
+saved_state = {k: v.clone() for k, v in model.state_dict().items()}
+opt = optimiser(model)
+for x, y in chunks():
+    train_on(model, x, y, opt)
+model.load_state_dict(saved_state)
+'''
+
+CALIBRATE = '''
+hook = model.head.register_forward_hook(lambda module, inputs, output: inputs[0].T @ inputs[0])
+with torch.no_grad():
+    model(val[:256])
+hook.remove()
+'''
+
+MANUAL = '''
+nats = tokens = size = 0
+with torch.no_grad():
+    for x, y in chunks():
+        logp = torch.log_softmax(model(x).float(), dim=-1)
+        nll = -logp.gather(-1, y.unsqueeze(-1)).squeeze(-1)
+        nats += nll.sum().item()
+        tokens += y.numel()
+        size += byte_count(x, y)
+report(nats, tokens, size)
+'''
+
+
+def program(*parts: str) -> str:
+    """A script: training, then the given parts."""
+    return HEAD + "".join(parts)

@@ -1,0 +1,124 @@
+"""Small submissions through the sandbox: what their headline consists of, and what had shaped the model by then."""
+
+from __future__ import annotations
+
+import cpu_programs as parts
+import pytest
+
+pytest.importorskip("torch")
+
+from auditor.dynamic.sandbox import available_layers
+from auditor.dynamic import witness
+from auditor.submission import Submission
+from auditor.timeline import Calibrate, Load, Phase, Score, Serialize, Split, Unknown, Update
+from auditor.unpack import read_program
+from rules.order import counted_once, score_before_update, untouched_before_export
+
+
+pytestmark = pytest.mark.skipif(bool(available_layers()[1]), reason="this machine cannot contain a program")
+FOLDER = "records/track_10min_16mb/2026-04-01_Small"
+TOKENS = 4096
+
+
+def said(*program: str) -> witness.Testimony:
+    text = parts.program(*program)
+    submission = Submission.from_files({f"{FOLDER}/train_gpt.py": text, f"{FOLDER}/README.md": "small"})
+    made = witness.testify(submission, read_program(submission), seconds=40)
+    assert made.run.status == "finished", made.run.reason
+    return made
+
+
+def events(made: witness.Testimony, kind: type) -> list:
+    return [event for event in made.timeline.events() if isinstance(event, kind)]
+
+
+def line_of(text: str, *program: str) -> int:
+    return next(i for i, line in enumerate(parts.program(*program).splitlines(), 1) if text in line)
+
+
+def test_plain_evaluation_of_the_artifact() -> None:
+    made = said(parts.EXPORT, parts.SCORE)
+    assert (made.counted, made.late, made.repeated, made.available) == (TOKENS, 0, 0, TOKENS)
+    assert made.attribution.official_bpb == pytest.approx(made.headline.bpb, rel=1e-6)
+    kinds = [type(event) for event in made.timeline.events()]
+    assert kinds.index(Serialize) < kinds.index(Load) < kinds.index(Score)
+    assert {event.phase for event in events(made, Score)} == {Phase.EVALUATION}
+
+
+def test_score_first_is_seen_chunk_by_chunk() -> None:
+    made = said(parts.EXPORT, parts.SCORE_FIRST)
+    assert (made.counted, made.late) == (TOKENS, 0)
+    steps = [event for event in made.timeline.events() if isinstance(event, Score | Update) and event.span.split is Split.VAL]
+    assert len(steps) == 16  # eight chunks, each scored and then trained on
+    assert all(isinstance(event, Score if i % 2 == 0 else Update) for i, event in enumerate(steps))
+    assert steps[0].place.line == line_of("return F.cross_entropy(model(x), y, reduction", parts.EXPORT, parts.SCORE_FIRST)
+
+
+@pytest.mark.parametrize(
+    "program",
+    [
+        (parts.EXPORT, parts.ADAPT, parts.SCORE),
+        (parts.ADAPT, parts.EXPORT, parts.SCORE),
+        (parts.EXPORT, parts.LAST_EPOCH),
+    ],
+    ids=["adapt, then score", "adapt before export", "last of two epochs"],
+)
+def test_scores_after_training_on_the_same_tokens(program: tuple[str, ...]) -> None:
+    made = said(*program)
+    assert made.late == made.counted == TOKENS
+    assert score_before_update(made.timeline).status.value == "fail"
+
+
+def test_updates_before_export_are_of_their_phase() -> None:
+    made = said(parts.ADAPT, parts.EXPORT, parts.SCORE)
+    assert untouched_before_export(made.timeline).status.value == "fail"
+
+
+def test_best_of_two_passes() -> None:
+    made = said(parts.EXPORT, parts.BEST_PASS)
+    assert made.attribution is not None
+    assert made.late > TOKENS // 2  # the second pass wins where training helped
+
+
+def test_mixture_computed_in_numpy_is_explained_and_told() -> None:
+    made = said(parts.EXPORT, parts.CACHE)
+    assert made.counted == TOKENS
+    assert made.attribution.derived
+
+
+def test_manual_log_softmax() -> None:
+    assert said(parts.EXPORT, parts.MANUAL).counted == TOKENS
+
+
+def test_part_of_the_stream() -> None:
+    made = said(parts.EXPORT, parts.PARTIAL)
+    assert made.counted == 3 * 512 < made.available
+    assert counted_once(made.timeline).status.value == "pass"
+
+
+def test_invented_number_is_not_explained() -> None:
+    made = said(parts.EXPORT, parts.SCORE.replace("report(", "print("), parts.FORGED)
+    assert made.headline.bpb == pytest.approx(1.10561234)
+    assert made.attribution is None
+    assert "1.10561234" in events(made, Unknown)[0].reason
+
+
+@pytest.mark.parametrize("spoiled", [parts.WARM_UP, parts.RESTORED], ids=["another model", "restored weights"])
+def test_training_whose_result_is_thrown_away(spoiled: str) -> None:
+    made = said(parts.EXPORT, spoiled, parts.SCORE)
+    assert made.late == 0
+    assert score_before_update(made.timeline).status.value == "pass"
+    assert any("discarded" in event.state for event in events(made, Update) if event.span.split is Split.VAL)
+
+
+def test_calibration_on_validation_tokens() -> None:
+    made = said(parts.CALIBRATE, parts.EXPORT, parts.SCORE)
+    found = events(made, Calibrate)
+    assert {event.span.split for event in found} == {Split.VAL}
+    assert found[0].phase is Phase.AFTER_TRAINING
+
+
+def test_headline_of_the_weights_before_export_has_no_load_before_it() -> None:
+    made = said(parts.SCORE, parts.EXPORT)
+    kinds = [type(event) for event in made.timeline.events()]
+    assert kinds.index(Score) < kinds.index(Load)
