@@ -230,12 +230,16 @@ class Sequence:
 
 @dataclass(frozen=True)
 class Loop:
-    """A loop: its label, where it stands, what it iterates over, and one iteration as its body."""
+    """A loop: its label, where it stands, what it iterates over, and one iteration as its body.
+
+    `first` is the first iteration where it differs in what counts, None where the body stands for all.
+    """
 
     label: str
     place: Place
     over: str
     body: Sequence
+    first: Sequence | None = None
 
 
 @dataclass(frozen=True)
@@ -286,4 +290,6 @@ def _events(node: Node) -> Iterator[Event]:
         if node.taken is not True:
             yield from _events(node.otherwise)
     else:
+        if isinstance(node, Loop) and node.first is not None:
+            yield from _events(node.first)
         yield from _events(node.body)

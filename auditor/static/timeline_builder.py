@@ -103,7 +103,11 @@ class _Builder:
         body = next((p for p in reversed(passes) if p), None)
         if body is None:
             return None
-        return Loop(f"L{record.number}", _place(record.where), record.over, Sequence(tuple(body)))
+        first = Sequence(tuple(passes[0]))
+        apart = body is not passes[0] and _counts(first) - _counts(Sequence(tuple(body)))
+        return Loop(
+            f"L{record.number}", _place(record.where), record.over, Sequence(tuple(body)), first if apart else None
+        )  # fmt: skip
 
     def event(self, record: Record) -> Event | None:
         place = _place(record.where)
@@ -208,6 +212,12 @@ class _Builder:
         extent = Extent.ITEM if common else (Extent.PART if at else Extent.ALL)
         loop = f"L{min(common)}" if common else ""
         return Span(_SPLITS.get(split, Split.OTHER), extent, loop)
+
+
+def _counts(body: Sequence) -> set[tuple[Place, bool]]:
+    """Places whose scores count, and whether their tokens had been learnt from."""
+    events = Timeline("", body).events()
+    return {(e.place, bool(e.seen)) for e in events if isinstance(e, Score) and e.counted}
 
 
 def _place(where: Where) -> Place:
