@@ -11,7 +11,7 @@ from rules.base import Example, Rule
 from rules.byte_accounts import by_denominator
 from rules.example_program import DATA, edited, program
 from rules.examples import runs, variant
-from rules.testimony import ORDER_WITNESSES
+from rules.testimony import ORDER_WITNESSES, stated
 
 TWICE = edited(
     DATA, 'len(piece.removeprefix("\\u2581").encode("utf-8"))', 'len(piece.replace("\\u2581", " ").encode("utf-8"))'
@@ -20,7 +20,9 @@ TWICE = edited(
 
 def decide(case: Case) -> Finding:
     """A space counted twice inflates the bytes by a sixth, and the log shows it."""
-    return by_denominator(case, ("double leading space",), "the leading space is counted twice", ORDER_WITNESSES)
+    logged = by_denominator(case, ("double leading space",), "the leading space is counted twice", ORDER_WITNESSES)
+    read = stated(case, RULE.id)
+    return read if read is not None and logged.status in (Status.UNKNOWN, Status.NOT_APPLICABLE) else logged
 
 
 RULE = Rule(

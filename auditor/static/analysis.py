@@ -10,6 +10,7 @@ import ast
 import re
 from dataclasses import dataclass, field
 
+from auditor.static.byte_tables import leading_space
 from auditor.static.causality import causality
 from auditor.static.effective import Effective
 from auditor.static.machine import Machine
@@ -74,6 +75,9 @@ def static_timeline(program: Program, settings: Effective | None = None, keep: b
     causal = causality(machine)
     if causal is not None and causal.rule not in found:
         found[causal.rule] = causal
+    counted = leading_space(machine)
+    if counted is not None:
+        found[counted.rule] = counted
     return StaticResult(
         timeline=timeline,
         unknowns=[(*place, reason) for place, reason in machine.unknowns],

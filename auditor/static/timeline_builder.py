@@ -195,7 +195,8 @@ class _Builder:
         """True when an earlier round of a loop around the score made the change at `where`."""
         around = {number for number, _ in record.loops}
         return any(
-            update.where == where and abs(update.owner) == abs(owner) and update.order < record.order and at <= update.at
+            update.where == where and abs(update.owner) == abs(owner) and at <= update.at
+            and update.order < record.order
             and around & {number for number, _ in update.loops}
             for update in self.machine.updates
         )  # fmt: skip
