@@ -11,11 +11,14 @@ from rich.console import Console
 from auditor.case import Case
 from auditor.casefile import Call, build_case
 from auditor.errors import AuditorError
+from auditor.reproduce import state as states
 from auditor.reproduce.compare import Outcome, Reproduction, reproduce
 from auditor.reproduce.environment import environment_record
 from auditor.reproduce.plan import RerunPlan, make_rerun_plan
 from auditor.reproduce.render import markdown
 from auditor.reproduce.rerun import rerun
+from auditor.reproduce.rescore import rescore as score
+from auditor.reproduce.rescore import trust
 from auditor.reproduce.state import write_atomically
 from auditor.targets import resolve
 
@@ -38,6 +41,7 @@ class Options:
     limit_minutes: float | None = None
     gpu_hour_price: float | None = None
     variables: tuple[str, ...] = ()
+    no_rescore: bool = False
 
 
 def run(target: str, options: Options) -> int:
@@ -69,6 +73,10 @@ def run(target: str, options: Options) -> int:
         limit_minutes=options.limit_minutes,
         tell=lambda text: console.print(text, markup=False),
     )
+    if options.scale == "full" and not options.no_rescore:
+        attempts = json.loads((out / states.NAME).read_text("utf-8"))["seeds"]
+        for seed in seeds:
+            trust(case, plan, seed, out, attempts[seed.seed]["attempts"])
     environment = json.loads((out / "environment.json").read_text("utf-8"))
     found = reproduce(case, plan, seeds, environment)
     write(found, out)
@@ -79,8 +87,6 @@ def run(target: str, options: Options) -> int:
 
 def rescore(target: str, artifact: Path, options: Options, strides: tuple[int, ...]) -> int:
     """Score an artifact with the submission's code and the reference's loop; 0 scored, 4 not."""
-    from auditor.reproduce.rescore import rescore as score
-
     console = Console(soft_wrap=True, highlight=False)
     overrides = dict(_assignment(text) for text in options.variables)
     case = load(target, options.repo)

@@ -231,7 +231,7 @@ def _torchrun(plan: RerunPlan) -> tuple[tuple[str, ...], dict[str, str]]:
     return argv, {"NCCL_SOCKET_IFNAME": "lo", "GLOO_SOCKET_IFNAME": "lo"}
 
 
-def _declared_stride(plan: RerunPlan) -> int:
+def declared_stride(plan: RerunPlan) -> int:
     """Stride of sliding windows that the program is run with, 0 when no variable says."""
     value = next((v for k, v in plan.environment.items() if k.upper().endswith("STRIDE")), "0")
     return int(value) if value.isdigit() else 0
@@ -245,7 +245,7 @@ def _ranks(plan: RerunPlan, place: Place, score: dict[str, Any]) -> tuple[tuple[
         "tokenizer": place.tokenizer,
         "vocab_size": plan.vocab_size,
         "byte_vocab": plan.byte_vocab,
-        "strides": sorted({plan.stride, _declared_stride(plan)}),
+        "strides": sorted({plan.stride, declared_stride(plan)}),
         "artifact": "",
         "batch_tokens": 4096,
         **score,

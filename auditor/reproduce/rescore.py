@@ -17,9 +17,18 @@ from typing import Any
 from auditor.case import Case
 from auditor.errors import AuditorError
 from auditor.reproduce.contained import FILES, contain
-from auditor.reproduce.measure import measure
+from auditor.reproduce.measure import Measured, measure
 from auditor.reproduce.plan import FULL, RerunPlan, make_rerun_plan
-from auditor.reproduce.rerun import SCORING, bindable, job_of, materialise, place_of
+from auditor.reproduce.rerun import (
+    SCORING,
+    attempt_folder,
+    bindable,
+    declared_stride,
+    job_of,
+    materialise,
+    place_of,
+)
+from auditor.reproduce.state import write_atomically
 
 _STEPS = re.compile(r"^(num_)?(iterations|train_steps|max_steps|total_steps|num_steps)$", re.I)
 _NONE = re.compile(r"^(val|eval)_loss_every$|^val_every$|warmup_steps$", re.I)
@@ -57,7 +66,8 @@ def rescore(
     if not artifact.is_file():
         raise NotScored(f"{artifact} is no file; give the compressed model that the submission's run wrote")
     plan = make_rerun_plan(case, ("0",), ranks=1, scale=scale, data=data, overrides=overrides)
-    plan = replace(plan, environment={**_one_step(case, plan), **(overrides or {})})
+    environment, attributes = _one_step(case, plan)
+    plan = replace(plan, environment=environment, attributes=attributes)
     with tempfile.TemporaryDirectory(prefix="auditor-rescore-", dir=bindable(Path())) as name:
         stage = Path(name)
         stage.chmod(0o755)
@@ -76,17 +86,42 @@ def rescore(
     return _judged(found, made.reason, artifact)
 
 
-def _one_step(case: Case, plan: RerunPlan) -> dict[str, str]:
-    """Variables that make training as short as it goes."""
+def trust(case: Case, plan: RerunPlan, measured: Measured, out: Path, attempt: int) -> None:
+    """Score the artifact that a full-scale seed wrote and put the answer beside its measurements; kept on disk.
+
+    An artifact that cannot be scored leaves the reason in the place of the score.
+    """
+    if measured.artifact is None or not measured.complete:
+        return
+    folder = attempt_folder(out, measured.seed, attempt)
+    kept = folder / "trusted.json"
+    if not kept.exists():
+        try:
+            strides = (plan.stride or declared_stride(plan),)
+            artifact = folder / FILES / measured.artifact.path
+            data = Path(plan.data) if plan.data else None
+            found = rescore(case, artifact, scale=plan.scale, data=data, overrides=plan.environment, strides=strides)
+            # The score was taken before the program's own evaluation began: what that would have done is not known.
+            found["evaluation_followed"] = False
+        except AuditorError as error:
+            found = {"status": "not scored", "reason": str(error)}
+        write_atomically(kept, json.dumps(found, indent=1))
+    measured.trusted = json.loads(kept.read_text("utf-8"))
+
+
+def _one_step(case: Case, plan: RerunPlan) -> tuple[dict[str, str], dict[str, Any]]:
+    """Variables, and class attributes that no variable reaches, that make training as short as it goes."""
     from auditor.static.settings import declared_settings
 
-    found = dict(plan.environment)
+    environment, attributes = dict(plan.environment), dict(plan.attributes)
     for setting in declared_settings(case.program.main.text, case.submission.main_script or ""):
-        if setting.environment and _STEPS.search(setting.environment):
-            found[setting.environment] = "1"
-        elif setting.environment and _NONE.search(setting.environment) and plan.scale == FULL:
-            found[setting.environment] = "0"
-    return found
+        name = setting.environment or setting.name
+        value = 1 if _STEPS.search(name) else 0 if _NONE.search(name) and plan.scale == FULL else None
+        if value is not None and setting.environment:
+            environment[setting.environment] = str(value)
+        elif value is not None:
+            attributes[f"{setting.owner}.{setting.name}"] = value
+    return environment, attributes
 
 
 def _with_strides(job: Any, strides: tuple[int, ...]) -> Any:

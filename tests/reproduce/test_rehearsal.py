@@ -134,7 +134,7 @@ def test_rescoring_takes_the_given_artifact_not_the_programs_own(rehearse: Rehea
     assert abs(found["scores"][0]["bpb"] - seed.printed["val_bpb"]) < 1e-6 and found["swapped"]
     broken = tmp_path / "broken.ptz"
     broken.write_bytes(kept.read_bytes()[:1000])
-    with pytest.raises(NotScored, match="broken.ptz"):
+    with pytest.raises(NotScored, match=r"broken\.ptz"):
         rescore(case_of(CLEAN), broken, scale="small")
     with pytest.raises(NotScored, match="no file"):
         rescore(case_of(CLEAN), tmp_path / "absent", scale="small")
