@@ -48,7 +48,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--skip", type=int, default=0)
     parser.add_argument("--seconds", type=float, default=60.0)
     parser.add_argument("--labels", type=Path, help="CSV with columns pr, main_file, verdict, violations")
-    parser.add_argument("--pick", default="", help="only label rows whose verdict or violations hold this text")
+    parser.add_argument("--pick", default="", help="only label rows with this text in ;verdict;violations;")
     parser.add_argument("--prs", default="", help="comma-separated numbers instead of a random draw")
     parser.add_argument("--out", type=Path)
     return parser.parse_args()
@@ -60,7 +60,7 @@ def _chosen(options: argparse.Namespace) -> list[tuple[str, str, str]]:
     if options.labels:
         with options.labels.open() as file:
             rows = [row for row in csv.DictReader(file) if row["pr"].isdigit()]
-        rows = [row for row in rows if options.pick in row["verdict"] + ";" + row["violations"]]
+        rows = [row for row in rows if options.pick in f";{row['verdict']};{row['violations']};"]
         random.Random(options.seed).shuffle(rows)
         return [
             (row["pr"], str(Path(row["main_file"]).parent), f"{row['verdict']} {row['violations']}")

@@ -44,14 +44,14 @@ class Occurrences:
     Attributes:
         position: stream position, int64, shape (n,). loss: nats, float64. event: number of the score event that
             computed it. order: index of the reduction that counted it.
-        values: value of each reduction as the program computed it, nats; NaN where unknown.
+        changed: for each reduction, whether the program had changed the losses it adds (loss then holds its values).
     """
 
     position: np.ndarray
     loss: np.ndarray
     event: np.ndarray
     order: np.ndarray
-    values: np.ndarray
+    changed: np.ndarray
     when: np.ndarray
     site: int
     kind: str
@@ -219,14 +219,16 @@ class _Losses:
         order = np.repeat(np.arange(len(ids)), [len(part) for part in ids])
         place = self.place[flat]
         kept = (place >= 0) & (place >> SPLIT_BITS == VAL)
-        foreign = np.bincount(order[~kept], minlength=len(ids)) > 0
-        values = np.where(foreign, np.nan, values)
+        # A program may scale or mix losses before it adds them: what it added is shared out in proportion.
+        own = np.bincount(order, weights=self.loss[flat], minlength=len(ids))
+        usable = np.isfinite(values) & (np.abs(own) > 1e-9)
+        ratio = np.where(usable, values / np.where(usable, own, 1.0), 1.0)
         return Occurrences(
             place[kept] & POSITION,
-            self.loss[flat][kept],
+            (self.loss[flat] * ratio[order])[kept],
             self.event[flat][kept],
             order[kept],
-            values,
+            np.abs(ratio - 1.0) > 1e-3,
             when,
             site,
             kind,
@@ -278,19 +280,13 @@ def _starts(group: Occurrences, before: int, earlier: list[int]) -> list[int]:
 
 def _try(result: Printed, group: Occurrences, part: np.ndarray, how: str, token_bytes: np.ndarray) -> Attribution | None:
     position, loss, event = group.position[part], group.loss[part], group.event[part]
-    total, derived = float(loss.sum()), False
-    if how == "all":
-        used = np.unique(group.order[part])
-        values = group.values[used]
-        if len(values) and np.isfinite(values).all():
-            derived = abs(values.sum() - total) > 1e-3 * max(abs(total), 1e-9)
-            total = float(values.sum())
-    else:
+    derived = bool(group.changed[np.unique(group.order[part])].any())
+    if how != "all":
         kept = _choose(position, loss, how)
         if len(kept) == len(position):
             return None  # the same as "all"
         position, loss, event = position[kept], loss[kept], event[kept]
-        total = float(loss.sum())
+    total = float(loss.sum())
     size = int(token_bytes[np.minimum(position, len(token_bytes) - 1)].sum())
     nats = total / len(position)
     bpb = total / math.log(2) / size if size else math.nan

@@ -167,7 +167,7 @@ def _fitting(full: Any, default: Any) -> Any:
     """A value in force, where it is of the kind the program's default is; None where it is not."""
     if str(full)[:1] in "[({<":
         return None  # a log prints what was made of a setting, not how it was written
-    if isinstance(default, bool) or default is None or isinstance(default, str):
+    if isinstance(default, bool) or default is None or isinstance(default, str) and _number(default) is None:
         return full if len(str(full)) < 80 and (not isinstance(default, bool) or _SWITCH.match(str(full))) else None
     number = _number(_TRUTH.get(str(full).lower(), full))
     if number is None:
