@@ -12,26 +12,20 @@ from auditor.static.heap import Bound, Class, Function, Instance, Library, Listi
 from auditor.static.library import SHAPE, VIEW_ATTRIBUTES
 from auditor.static.records import LoopRecord
 from auditor.static.values import (
-    COUNTS,
     FILE,
     FLAG,
     GATE,
     GRAPH,
-    LEARNT,
     NONE,
     PARAMS,
     SCORED,
-    TABLE,
     TOKENS,
     UNKNOWN,
-    WHERE,
     Facts,
     Value,
     constant,
-    disjoint,
     join,
     limited,
-    picked,
 )
 
 _BINARY: dict[type, Callable[[Any, Any], Any]] = {
@@ -209,161 +203,6 @@ class Expressions:
         elif isinstance(obj, Library) and obj.receiver is not None and depth < 3:
             facts |= self.spread(obj.receiver, depth + 1)
         return limited(facts)
-
-    # -- subscripts ------------------------------------------------------------------------------------------------
-
-    def eval_index(self, node: ast.expr) -> Value:
-        """Value of an index or slice; a slice keeps the offset of its start."""
-        if isinstance(node, ast.Slice):
-            parts = [self.eval(part) for part in (node.lower, node.upper, node.step) if part is not None]
-            lower = self.eval(node.lower) if node.lower is not None else constant(0)
-            at = frozenset().union(*(p.at for p in parts)) if parts else NONE
-            facts = frozenset().union(*(p.facts for p in parts)) if parts else NONE
-            out = Value(facts, UNKNOWN, None, at, solid=True)
-            start = lower.const if lower.known and isinstance(lower.const, int) and 0 < lower.const <= 4 else 0
-            out.offset = lower.offset + start
-            return out
-        if isinstance(node, ast.Tuple):
-            parts = [self.eval_index(part) for part in node.elts]
-            value = Value(obj=Listing(parts), at=frozenset().union(*(p.at for p in parts)) if parts else NONE)
-            value.offset = max((p.offset for p in parts), default=0)
-            return value
-        value = self.eval(node)
-        return value
-
-    def do_subscript(self, node: ast.Subscript) -> Value:
-        held = self.eval(node.value)
-        index = self.eval_index(node.slice)
-        if isinstance(node.slice, ast.Slice) and held.obj is None and self.is_zero(node.slice.upper):
-            return Value(solid=True)
-        return self.subscript(held, index, isinstance(node.slice, ast.Slice))
-
-    def is_zero(self, node: ast.expr | None) -> bool:
-        """`x[:0]` is empty."""
-        return isinstance(node, ast.Constant) and node.value == 0 and node.value is not False
-
-    def subscript(self, held: Value, index: Value, is_slice: bool = False) -> Value:
-        """`held[index]`."""
-        obj = held.obj
-        if isinstance(obj, Listing):
-            return self.element(held, obj, index, is_slice)
-        if isinstance(obj, Mapping):
-            return self.lookup(held, obj, index)
-        if isinstance(obj, Instance):
-            if obj.cls is not None and (found := obj.cls.find("__getitem__")) is not None:
-                return self.call_function(found.obj, [held, index], {}, None)
-            if obj.is_module and obj.children:
-                if (
-                    index.known
-                    and isinstance(index.const, int)
-                    and -len(obj.children) <= index.const < len(obj.children)
-                ):
-                    return Value(obj=obj.children[index.const])
-                return Value(obj=obj.children[0]) if obj.children else held
-        if isinstance(obj, Library) and obj.name.endswith("environ"):
-            return self.environment_value(index, None)
-        if isinstance(obj, Library) and obj.receiver is None:
-            return held
-        return self.pick(held, index)
-
-    def pick(self, held: Value, index: Value) -> Value:
-        """Item of a tensor or of an unknown container."""
-        keys = self.spread(index)
-        at = index.at | frozenset((f[1], f[2]) for f in keys if f[0] == WHERE)
-        facts = picked(held.facts, at, index.offset)
-        if any(f[0] == TABLE for f in facts):
-            facts = self.table_read(facts, keys)
-        else:
-            key_tokens = frozenset(f for f in keys if f[0] in (TOKENS, LEARNT, COUNTS))
-            if key_tokens and any(f == (FLAG, "distribution") for f in facts):
-                return self.score_at(held, facts, index)
-            facts |= key_tokens
-        out = Value(limited(facts), UNKNOWN, None, held.at | index.at, held.base or held, solid=True)
-        out.offset = held.offset + index.offset
-        return out
-
-    def element(self, held: Value, obj: Listing, index: Value, is_slice: bool) -> Value:
-        items = obj.items
-        if is_slice:
-            out = Listing(None, self.merged(items) if items is not None else obj.slots["sum"])
-            if items is not None and not index.at:
-                out = Listing(list(items))
-            return Value(held.facts, UNKNOWN, out, held.at | index.at)
-        if (
-            items is not None
-            and index.known
-            and isinstance(index.const, int)
-            and -len(items) <= index.const < len(items)
-        ):
-            return self.placed(items[index.const], held.at)
-        value = (self.merged(items) if items is not None else obj.slots["sum"]) or Value(held.facts)
-        out = self.placed(value, index.at | held.at)
-        keys = frozenset(f for f in index.facts if f[0] in (TOKENS, LEARNT))
-        if keys and out.obj is None:
-            # A property looked up by token id says which token it was.
-            out = Value(out.facts | keys, UNKNOWN, None, out.at, solid=out.solid)
-        return out
-
-    def table_of(self, obj: Mapping) -> tuple:
-        """The table fact of a dict with token-derived keys."""
-        if "$table" not in obj.slots:
-            self.table_count += 1
-            self.journal.put(obj.slots, "$table", (TABLE, self.table_count, self.here()))
-        return obj.slots["$table"]
-
-    def merged(self, items: tuple[Value, ...] | None) -> Value | None:
-        """One value for all elements."""
-        out: Value | None = None
-        for item in (items or ())[:64]:
-            out = item if out is None else join(out, item)
-        return out
-
-    def lookup(self, held: Value, obj: Mapping, index: Value) -> Value:
-        if index.known and isinstance(index.const, _SIMPLE):
-            found = obj.slots.get(("k", index.const))
-            if found is not None:
-                return found
-        keys = self.spread(index)
-        out: Value | None = obj.slots.get("sum")
-        if not index.known:
-            for key, value in obj.slots.items():
-                if key != "sum" and isinstance(key, tuple):
-                    out = join(out, value) if out is not None else value
-        out = out if out is not None else Value(held.facts)
-        key_facts = frozenset(f for f in keys if f[0] in (TOKENS, LEARNT, COUNTS))
-        if any(f[0] == TABLE for f in out.facts):
-            facts = self.table_read(out.facts, NONE if isinstance(out.obj, Mapping) else keys)
-        elif key_facts:
-            facts = picked(out.facts, index.at) | key_facts
-        else:
-            return self.placed(out, index.at)
-        fresh = Value(facts, out.const, out.obj, out.at | index.at, out.base, out.solid)
-        fresh.others = out.others
-        return fresh
-
-    def table_read(self, facts: Facts, keys: Facts) -> Facts:
-        """Facts of a count read from a table: its content influences like a state, the key is remembered."""
-        out: set = set()
-        tables = [f for f in facts if f[0] == TABLE]
-        for fact in facts:
-            if fact[0] == TOKENS:
-                out.add((LEARNT, fact[1], fact[2], fact[3], -tables[0][1], "table", tables[0][2]))
-            elif fact[0] not in (COUNTS, TABLE):
-                out.add(fact)
-        key_tokens = [f for f in keys if f[0] == TOKENS]
-        reach = max((f[3] for f in key_tokens), default=-99)
-        place = self.here()
-        for table in tables:
-            splits = {f[1] for f in facts if f[0] in (TOKENS, LEARNT)}
-            split = "val" if "val" in splits else next(iter(splits), "")
-            own = any(
-                f[0] in (TOKENS, LEARNT) and f[1] == k[1] == "val" and not disjoint(f[2], k[2])
-                for f in facts
-                for k in key_tokens
-            )
-            out.add((COUNTS, table[1], reach, split, place, own))
-        out |= {f for f in keys if f[0] in (TOKENS, LEARNT)}
-        return frozenset(out)
 
     # -- operators -------------------------------------------------------------------------------------------------
 
@@ -643,130 +482,6 @@ class Expressions:
             if self.frame.slots.get(name) is not value and not isinstance(self.frame.function, Class):
                 self.journal.put(self.frame.slots, name, value)
 
-    # -- assignment ------------------------------------------------------------------------------------------------
-
-    def assign(self, target: ast.expr, value: Value) -> None:
-        """Bind a target."""
-        if isinstance(target, ast.Name):
-            self.assign_name(target.id, value)
-        elif isinstance(target, ast.Tuple | ast.List):
-            self.unpack(target.elts, value)
-        elif isinstance(target, ast.Attribute):
-            self.set_attribute(self.eval(target.value), target.attr, value)
-        elif isinstance(target, ast.Subscript):
-            self.store_item(self.eval(target.value), self.eval_index(target.slice), value)
-        elif isinstance(target, ast.Starred):
-            self.assign(target.value, value)
-
-    def assign_name(self, name: str, value: Value) -> None:
-        frame = self.frame
-        if name in frame.globals_:
-            outer = frame.parent
-            while outer is not None and name not in outer.slots and outer.parent is not None:
-                outer = outer.parent
-            frame = outer or frame
-        self.journal.put(frame.slots, name, value)
-
-    def unpack(self, targets: list[ast.expr], value: Value) -> None:
-        items = self.known_items(value)
-        if items is not None and len(items) == len(targets) and not any(isinstance(t, ast.Starred) for t in targets):
-            for target, item in zip(targets, items, strict=True):
-                self.assign(target, self.placed(item, value.at))
-            return
-        part = self.elements(value)
-        for target in targets:
-            self.assign(target, Value(part.facts, UNKNOWN, part.obj, value.at | part.at, part.base, part.solid))
-
-    def set_attribute(self, held: Value, name: str, value: Value) -> None:
-        """`held.name = value`."""
-        obj = held.obj
-        if isinstance(obj, Instance):
-            self.adopt(obj, value)
-            self.journal.put(obj.slots, name, value)
-            if (
-                obj.cls is None
-                and obj.is_module
-                and name in ("weight", "bias")
-                and obj.number not in self.params(value)
-            ):
-                self.write_parameters(frozenset({(PARAMS, obj.number)}), self.used(value), overwrite=False)
-        elif isinstance(obj, Class | Function):
-            self.journal.put(obj.slots, name, value)
-        elif isinstance(obj, Module):
-            self.journal.put(obj.frame.slots, name, value)
-        elif name == "data":
-            self.mutate(held, self.used(value), overwrite=True)
-        elif name == "grad":
-            self.set_gradients(held, value)
-        elif obj is None:
-            self.mutate(held, frozenset(f for f in self.used(value) if f[0] != FLAG), overwrite=False)
-
-    def adopt(self, obj: Instance, value: Value) -> None:
-        """A module set as an attribute becomes a child."""
-        if not obj.is_module:
-            return
-        children = []
-        if isinstance(value.obj, Instance) and value.obj.is_module:
-            children = [value.obj]
-        elif isinstance(value.obj, Listing):
-            children = [i.obj for i in value.obj.items or () if isinstance(i.obj, Instance) and i.obj.is_module]
-        else:
-            children = [self.instances[n] for n in self.params(value)]
-        for child in children:
-            if child is not obj and child not in obj.children and child.owner is None:
-                obj.children.append(child)
-                child.owner = obj
-
-    def params(self, value: Value) -> set[int]:
-        """Owners whose parameters the value is."""
-        return {f[1] for f in value.facts if f[0] == PARAMS}
-
-    def store_item(self, held: Value, index: Value, value: Value) -> None:
-        """`held[index] = value`."""
-        obj = held.obj
-        if self.choosing and obj is None and any(f[0] == SCORED for f in self.spread(value)):
-            value = Value(self.used(value) | {(FLAG, "choice", self.here())}, at=value.at, solid=True)
-        if isinstance(obj, Mapping):
-            if index.known and isinstance(index.const, _SIMPLE):
-                self.journal.put(obj.slots, ("k", index.const), value)
-            else:
-                facts = frozenset(f for f in self.spread(index) if f[0] == TOKENS)
-                kept = value
-                if facts:
-                    table = self.table_of(obj)
-                    kept = Value(value.facts | facts | {table}, UNKNOWN, value.obj, value.at, solid=value.solid)
-                    self.table_update(kept, facts)
-                self.journal.put(obj.slots, "sum", join(obj.slots.get("sum"), kept))
-        elif isinstance(obj, Listing):
-            items = obj.items
-            if (
-                items is not None
-                and index.known
-                and isinstance(index.const, int)
-                and -len(items) <= index.const < len(items)
-            ):
-                fresh = list(items)
-                fresh[index.const] = value
-                self.journal.put(obj.slots, "items", tuple(fresh))
-            else:
-                joined = join(self.merged(items) if items is not None else obj.slots["sum"], value)
-                self.journal.put(obj.slots, "items", None)
-                self.journal.put(obj.slots, "sum", joined)
-        elif isinstance(obj, Instance) and obj.cls is not None and (found := obj.cls.find("__setitem__")) is not None:
-            self.call_function(found.obj, [held, index, value], {}, None)
-        elif isinstance(obj, Library) and obj.name.endswith("environ"):
-            if index.known and value.known:
-                self.environment.setdefault(str(index.const), str(value.const))
-        elif obj is None:
-            keyed = frozenset(f for f in self.spread(index) if f[0] == TOKENS)
-            facts = self.used(value)
-            if not any(f[0] in (TOKENS, SCORED) for f in facts):
-                facts |= {(WHERE, *iteration) for iteration in value.at}
-            if keyed and any(f[3] >= 0 for f in keyed):
-                self.mark_table(held)
-                facts |= keyed
-            self.mutate(held, facts, overwrite=False)
-
 
 def file_split(text: str) -> str:
     """Split a path or pattern names, "" for none: the official file names carry it."""
@@ -829,7 +544,7 @@ _EXPRESSIONS: dict[type, Callable] = {
     ast.Constant: Expressions.do_constant,
     ast.Name: Expressions.do_name,
     ast.Attribute: Expressions.do_attribute,
-    ast.Subscript: Expressions.do_subscript,
+    ast.Subscript: lambda self, node: self.do_subscript(node),
     ast.BinOp: Expressions.do_binop,
     ast.UnaryOp: Expressions.do_unary,
     ast.BoolOp: Expressions.do_boolop,

@@ -9,14 +9,18 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 
+from auditor.static.assignments import Assignments
 from auditor.static.builtin_calls import BuiltinCalls
 from auditor.static.calls import Calls
 from auditor.static.expressions import Expressions
 from auditor.static.heap import Class, Frame, Function, Instance, Journal, Listing, Module
+from auditor.static.learning import Learning
 from auditor.static.libcalls import LibraryCalls
 from auditor.static.library import NO_GRAD
+from auditor.static.making import Making
 from auditor.static.program import Sources
 from auditor.static.records import BranchRecord, LoopRecord, Record, Where
+from auditor.static.subscripts import Subscripts
 from auditor.static.values import FLAG, PARAMS, SCORED, UNKNOWN, Value, constant, join, picked
 
 # Syntax nodes visited before the machine gives up, and how deep loops are walked twice.
@@ -32,7 +36,7 @@ class Exhausted(Exception):
     """The step budget is spent."""
 
 
-class Machine(Expressions, Calls, BuiltinCalls, LibraryCalls):
+class Machine(Expressions, Subscripts, Assignments, Calls, BuiltinCalls, LibraryCalls, Learning, Making):
     """One walk of one program under one set of settings.
 
     Attributes:

@@ -1,0 +1,183 @@
+"""Subscripts of the abstract machine: items of tensors, lists and dicts, and counts read from tables."""
+
+from __future__ import annotations
+
+import ast
+
+from auditor.static.heap import Instance, Library, Listing, Mapping
+from auditor.static.values import (
+    COUNTS,
+    FLAG,
+    LEARNT,
+    NONE,
+    TABLE,
+    TOKENS,
+    UNKNOWN,
+    WHERE,
+    Facts,
+    Value,
+    constant,
+    disjoint,
+    join,
+    limited,
+    picked,
+)
+
+_SIMPLE = (int, float, str, bool, type(None))
+
+
+class Subscripts:
+    """Mixed into `Machine`."""
+
+    def eval_index(self, node: ast.expr) -> Value:
+        """Value of an index or slice; a slice keeps the offset of its start."""
+        if isinstance(node, ast.Slice):
+            parts = [self.eval(part) for part in (node.lower, node.upper, node.step) if part is not None]
+            lower = self.eval(node.lower) if node.lower is not None else constant(0)
+            at = frozenset().union(*(p.at for p in parts)) if parts else NONE
+            facts = frozenset().union(*(p.facts for p in parts)) if parts else NONE
+            out = Value(facts, UNKNOWN, None, at, solid=True)
+            start = lower.const if lower.known and isinstance(lower.const, int) and 0 < lower.const <= 4 else 0
+            out.offset = lower.offset + start
+            return out
+        if isinstance(node, ast.Tuple):
+            parts = [self.eval_index(part) for part in node.elts]
+            value = Value(obj=Listing(parts), at=frozenset().union(*(p.at for p in parts)) if parts else NONE)
+            value.offset = max((p.offset for p in parts), default=0)
+            return value
+        value = self.eval(node)
+        return value
+
+    def do_subscript(self, node: ast.Subscript) -> Value:
+        held = self.eval(node.value)
+        index = self.eval_index(node.slice)
+        if isinstance(node.slice, ast.Slice) and held.obj is None and self.is_zero(node.slice.upper):
+            return Value(solid=True)
+        return self.subscript(held, index, isinstance(node.slice, ast.Slice))
+
+    def is_zero(self, node: ast.expr | None) -> bool:
+        """`x[:0]` is empty."""
+        return isinstance(node, ast.Constant) and node.value == 0 and node.value is not False
+
+    def subscript(self, held: Value, index: Value, is_slice: bool = False) -> Value:
+        """`held[index]`."""
+        obj = held.obj
+        if isinstance(obj, Listing):
+            return self.element(held, obj, index, is_slice)
+        if isinstance(obj, Mapping):
+            return self.lookup(held, obj, index)
+        if isinstance(obj, Instance):
+            if obj.cls is not None and (found := obj.cls.find("__getitem__")) is not None:
+                return self.call_function(found.obj, [held, index], {}, None)
+            if obj.is_module and obj.children:
+                if (
+                    index.known
+                    and isinstance(index.const, int)
+                    and -len(obj.children) <= index.const < len(obj.children)
+                ):
+                    return Value(obj=obj.children[index.const])
+                return Value(obj=obj.children[0]) if obj.children else held
+        if isinstance(obj, Library) and obj.name.endswith("environ"):
+            return self.environment_value(index, None)
+        if isinstance(obj, Library) and obj.receiver is None:
+            return held
+        return self.pick(held, index)
+
+    def pick(self, held: Value, index: Value) -> Value:
+        """Item of a tensor or of an unknown container."""
+        keys = self.spread(index)
+        at = index.at | frozenset((f[1], f[2]) for f in keys if f[0] == WHERE)
+        facts = picked(held.facts, at, index.offset)
+        if any(f[0] == TABLE for f in facts):
+            facts = self.table_read(facts, keys)
+        else:
+            key_tokens = frozenset(f for f in keys if f[0] in (TOKENS, LEARNT, COUNTS))
+            if key_tokens and any(f == (FLAG, "distribution") for f in facts):
+                return self.score_at(held, facts, index)
+            facts |= key_tokens
+        out = Value(limited(facts), UNKNOWN, None, held.at | index.at, held.base or held, solid=True)
+        out.offset = held.offset + index.offset
+        return out
+
+    def element(self, held: Value, obj: Listing, index: Value, is_slice: bool) -> Value:
+        items = obj.items
+        if is_slice:
+            out = Listing(None, self.merged(items) if items is not None else obj.slots["sum"])
+            if items is not None and not index.at:
+                out = Listing(list(items))
+            return Value(held.facts, UNKNOWN, out, held.at | index.at)
+        if (
+            items is not None
+            and index.known
+            and isinstance(index.const, int)
+            and -len(items) <= index.const < len(items)
+        ):
+            return self.placed(items[index.const], held.at)
+        value = (self.merged(items) if items is not None else obj.slots["sum"]) or Value(held.facts)
+        out = self.placed(value, index.at | held.at)
+        keys = frozenset(f for f in index.facts if f[0] in (TOKENS, LEARNT))
+        if keys and out.obj is None:
+            # A property looked up by token id says which token it was.
+            out = Value(out.facts | keys, UNKNOWN, None, out.at, solid=out.solid)
+        return out
+
+    def table_of(self, obj: Mapping) -> tuple:
+        """The table fact of a dict with token-derived keys."""
+        if "$table" not in obj.slots:
+            self.table_count += 1
+            self.journal.put(obj.slots, "$table", (TABLE, self.table_count, self.here()))
+        return obj.slots["$table"]
+
+    def merged(self, items: tuple[Value, ...] | None) -> Value | None:
+        """One value for all elements."""
+        out: Value | None = None
+        for item in (items or ())[:64]:
+            out = item if out is None else join(out, item)
+        return out
+
+    def lookup(self, held: Value, obj: Mapping, index: Value) -> Value:
+        if index.known and isinstance(index.const, _SIMPLE):
+            found = obj.slots.get(("k", index.const))
+            if found is not None:
+                return found
+        keys = self.spread(index)
+        out: Value | None = obj.slots.get("sum")
+        if not index.known:
+            for key, value in obj.slots.items():
+                if key != "sum" and isinstance(key, tuple):
+                    out = join(out, value) if out is not None else value
+        out = out if out is not None else Value(held.facts)
+        key_facts = frozenset(f for f in keys if f[0] in (TOKENS, LEARNT, COUNTS))
+        if any(f[0] == TABLE for f in out.facts):
+            facts = self.table_read(out.facts, NONE if isinstance(out.obj, Mapping) else keys)
+        elif key_facts:
+            facts = picked(out.facts, index.at) | key_facts
+        else:
+            return self.placed(out, index.at)
+        fresh = Value(facts, out.const, out.obj, out.at | index.at, out.base, out.solid)
+        fresh.others = out.others
+        return fresh
+
+    def table_read(self, facts: Facts, keys: Facts) -> Facts:
+        """Facts of a count read from a table: its content influences like a state, the key is remembered."""
+        out: set = set()
+        tables = [f for f in facts if f[0] == TABLE]
+        for fact in facts:
+            if fact[0] == TOKENS:
+                out.add((LEARNT, fact[1], fact[2], fact[3], -tables[0][1], "table", tables[0][2]))
+            elif fact[0] not in (COUNTS, TABLE):
+                out.add(fact)
+        key_tokens = [f for f in keys if f[0] == TOKENS]
+        reach = max((f[3] for f in key_tokens), default=-99)
+        place = self.here()
+        for table in tables:
+            splits = {f[1] for f in facts if f[0] in (TOKENS, LEARNT)}
+            split = "val" if "val" in splits else next(iter(splits), "")
+            own = any(
+                f[0] in (TOKENS, LEARNT) and f[1] == k[1] == "val" and not disjoint(f[2], k[2])
+                for f in facts
+                for k in key_tokens
+            )
+            out.add((COUNTS, table[1], reach, split, place, own))
+        out |= {f for f in keys if f[0] in (TOKENS, LEARNT)}
+        return frozenset(out)
