@@ -7,11 +7,11 @@ import datetime as dt
 from auditor.case import Case
 from auditor.findings import Finding, Severity, Status
 from auditor.submission import Track
-from auditor.timeline import Calibrate, Phase, Read, Split, Timeline, Update
+from auditor.timeline import Calibrate, Event, Phase, Read, Split, Timeline, Update
 from rules.base import Example, Rule
 from rules.example_program import program
 from rules.examples import variant
-from rules.support import failed, passed
+from rules.support import failed, passed, warned
 from rules.testimony import ORDER_WITNESSES, blind_spots, from_timelines, place
 
 WARM_CACHE = """
@@ -28,19 +28,27 @@ def decide(case: Case) -> Finding:
 
 
 def read(timeline: Timeline) -> Finding | None:
-    """Any use of the training split in the evaluation phase is the breach."""
-    late = [
-        event
-        for event in timeline.events()
-        if event.phase is Phase.EVALUATION
-        and isinstance(event, (Read, Update, Calibrate))
-        and event.span.split is Split.TRAIN
-    ]
+    """Training data that changes anything in the evaluation phase is the breach; a bare read may only set a scalar."""
+    late = [event for event in timeline.events() if event.phase is Phase.EVALUATION and _of_train(event)]
+    changes = [event for event in late if not isinstance(event, Read)]
+    if changes:
+        return failed(
+            "training data changes what is evaluated, during evaluation", [place(e) for e in (*changes, *late)]
+        )
     if late:
-        return failed("training data is used during evaluation", [place(event) for event in late])
+        return warned(
+            "training data is read during evaluation",
+            [place(event) for event in late],
+            "No parameter, table or quantiser is seen to change through it. Accepted records fitted one temperature on "
+            "training tokens after the export; whether more than that is carried over is for the reader to judge.",
+        )
     if any(blind_spots(timeline)):
         return None
     return passed("nothing reads training data after the artifact is written")
+
+
+def _of_train(event: Event) -> bool:
+    return isinstance(event, (Read, Update, Calibrate)) and event.span.split is Split.TRAIN
 
 
 RULE = Rule(
