@@ -172,7 +172,8 @@ def _fitting(full: Any, default: Any) -> Any:
     number = _number(_TRUTH.get(str(full).lower(), full))
     if number is None:
         return None
-    return int(number) if isinstance(default, int) and number == int(number) else number
+    whole = "." not in str(default) and abs(number) < 1e15 and number == int(number)
+    return int(number) if whole else number
 
 
 def _number(value: Any) -> float | None:
