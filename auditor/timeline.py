@@ -187,7 +187,8 @@ class Report(Event):
 
     `headline`: it is the claimed number. `counts`: tables whose counts are part of it. `choices`: lines where the
     better of two losses was kept. `spread`: lines where the loss of a token was divided over its bytes. `indicators`:
-    lines where a comparison with the target itself was added to its probability.
+    lines where a comparison with the target itself was added to its probability. `native`: compiled code that takes
+    part in it and that nobody read.
     """
 
     metric: str
@@ -197,6 +198,7 @@ class Report(Event):
     choices: tuple[Place, ...] = ()
     spread: tuple[Place, ...] = ()
     indicators: tuple[Place, ...] = ()
+    native: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)

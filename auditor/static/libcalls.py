@@ -37,6 +37,8 @@ class LibraryCalls:
                 self.emit(Record("external", self.here(), detail=f"{external} {obj.name}"))
                 if external == "native":
                     self.unknown(f"native code: {obj.name}")
+                    if name in lib.NATIVE_LOADERS:
+                        return Value(frozenset({(FLAG, "native", self.here())}), solid=True)
         if obj.receiver is not None:
             special = getattr(self, f"method_{name}", None)
             if special is not None:
@@ -85,6 +87,8 @@ class LibraryCalls:
         """A call without a meaning of its own: facts of the arguments, views and containers kept as they are."""
         receiver = obj.receiver
         everything = [*values, *keywords.values()]
+        if receiver is not None and any(f[:2] == (FLAG, "native") for f in self.spread(receiver)):
+            return self.native(everything)
         model = next((v for v in everything if isinstance(v.obj, Instance) and v.obj.is_module), None)
         if name in lib.MODEL_ALIASES and model is not None:
             return model
@@ -130,6 +134,14 @@ class LibraryCalls:
         elif values:
             out.offset = values[0].offset
         return out
+
+    def native(self, values: Args) -> Value:
+        """A call into compiled code: every array handed in may come back changed by all of them."""
+        facts = frozenset(f for v in values for f in self.used(v))
+        for value in values[1:]:
+            if value.obj is None:
+                self.mutate(value, facts, overwrite=False)
+        return Value(limited(facts), solid=True)
 
     def unknown_method(self, receiver: Value, values: Args) -> Value:
         """A method inherited from a library class: the object may keep its arguments and give them back."""

@@ -67,6 +67,7 @@ NETWORK = (
 )
 PROCESSES = ("subprocess", "os.system", "os.popen", "os.exec", "pty")
 NATIVE = ("ctypes", "cffi", "torch.utils.cpp_extension", "pybind11")
+NATIVE_LOADERS = frozenset({"CDLL", "PyDLL", "LoadLibrary", "load_inline", "load", "dlopen"})
 OPTIMIZER_STEPS = frozenset({"step"})
 # Containers and adapters that keep their elements' identity.
 STRUCTURAL = frozenset(

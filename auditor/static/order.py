@@ -71,11 +71,17 @@ def answers(timeline: Timeline) -> dict[str, Verdict]:
         return found
     scores = headline_scores(timeline)
     chain = ((scores[0].place, "scores the claimed number"),) if scores else ()
+    compiled = [e for e in timeline.events() if isinstance(e, Unknown) and e.reason.startswith("native code")]
+    for rule in _UNREADABLE if compiled else ():
+        words = "the program calls compiled code that could not be read; it may take part in the probabilities"
+        found.setdefault(rule, Verdict(rule, Status.UNKNOWN, words, ((compiled[0].place, "loads compiled code"),)))
     for rule, words in _CLEAN.items():
         found.setdefault(rule, Verdict(rule, Status.PASS, words, chain))
     return found
 
 
+# What compiled code could do unseen.
+_UNREADABLE = ("PG-C2-normalisation", "PG-C2-hashed-ngram-cache", "PG-C2-byte-mixer", "PG-C1-ngram-target-gate")
 _CLEAN = {
     "PG-C2-normalisation": "every counted loss is a cross entropy over the vocabulary; nothing is mixed in afterwards",
     "PG-C2-hashed-ngram-cache": "no count table takes part in the claimed number",
@@ -238,7 +244,12 @@ def count_verdicts(timeline: Timeline) -> Iterator[Verdict]:
 
 
 def _indicator_verdicts(report: Report) -> Iterator[Verdict]:
-    """Probabilities changed at the realised token only, without a count table."""
+    """Probabilities changed at the realised token only, without a count table; compiled code nobody can read."""
+    if report.native:
+        chain = ((report.native[0], "loads compiled code"), (report.place, "reports what it took part in"))
+        for rule in ("PG-C2-normalisation", "PG-C2-hashed-ngram-cache", "PG-C2-byte-mixer", "PG-C1-ngram-target-gate"):
+            words = "compiled code takes part in the claimed number; what it does could not be read"
+            yield Verdict(rule, Status.UNKNOWN, words, chain)
     if report.indicators:
         chain = (
             (report.indicators[0], "adds a comparison with the target to its probability"),

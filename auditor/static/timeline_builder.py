@@ -172,12 +172,13 @@ class _Builder:
             if f[0] == COUNTS
         }
         spread = tuple(_place(f[2]) for f in record.facts if f[0] == FLAG and f[1] == "spread")
+        native = tuple(_place(f[2]) for f in record.facts if f[0] == FLAG and f[1] == "native")
         indicators = tuple(_place(f[2]) for f in record.facts if f[0] == FLAG and f[1] == "indicator")
         choices = tuple(_place(f[2]) for f in record.facts if f[0] == FLAG and f[1] == "choice")
         return Report(
             place, label, phase=self.phase, headline=id(record) in self.headline,
             counts=tuple(counts[key] for key in sorted(counts)), choices=choices, spread=spread,
-            indicators=indicators,
+            indicators=indicators, native=native,
         )  # fmt: skip
 
     def state(self, owner: int) -> str:
