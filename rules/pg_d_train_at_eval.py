@@ -7,12 +7,12 @@ import datetime as dt
 from auditor.case import Case
 from auditor.findings import Finding, Severity, Status
 from auditor.submission import Track
-from auditor.timeline import Calibrate, Event, Phase, Read, Split, Timeline, Update
+from auditor.timeline import Calibrate, Event, Read, Split, Timeline, Update
 from rules.base import Example, Rule
 from rules.example_program import program
 from rules.examples import variant
 from rules.support import failed, passed, warned
-from rules.testimony import ORDER_WITNESSES, blind_spots, from_timelines, place
+from rules.testimony import ORDER_WITNESSES, blind_spots, evaluation_events, from_timelines, place
 
 WARM_CACHE = """
     inputs, targets = next(train_batches(rank, world_size, device))
@@ -29,7 +29,7 @@ def decide(case: Case) -> Finding:
 
 def read(timeline: Timeline) -> Finding | None:
     """Training data that changes anything in the evaluation phase is the breach; a bare read may only set a scalar."""
-    late = [event for event in timeline.events() if event.phase is Phase.EVALUATION and _of_train(event)]
+    late = [event for event in evaluation_events(timeline) if _of_train(event)]
     changes = [event for event in late if not isinstance(event, Read)]
     if changes:
         return failed(

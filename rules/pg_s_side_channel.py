@@ -7,12 +7,12 @@ import datetime as dt
 from auditor.case import Case
 from auditor.findings import Finding, Severity, Status
 from auditor.submission import Track
-from auditor.timeline import External, Phase, Timeline
+from auditor.timeline import External, Timeline
 from rules.base import Example, Rule
 from rules.example_program import program
 from rules.examples import variant
 from rules.support import failed, listed, passed
-from rules.testimony import ORDER_WITNESSES, blind_spots, from_timelines, place
+from rules.testimony import ORDER_WITNESSES, blind_spots, evaluation_events, from_timelines, place
 
 TABLE = """
     prior = torch.from_numpy(np.load("unigram_prior.npy")).to(device)
@@ -32,8 +32,9 @@ def read(timeline: Timeline) -> Finding | None:
     """Paths opened in the evaluation phase that are neither artifact nor data."""
     opened = [
         event
-        for event in timeline.events()
-        if isinstance(event, External) and event.kind == "path" and event.phase is Phase.EVALUATION
+        for event in evaluation_events(timeline)
+        # A program that reads its own source (for the log, or to count its bytes) learns nothing from it.
+        if isinstance(event, External) and event.kind == "path" and not event.detail.endswith(event.place.path)
     ]
     if opened:
         return failed(

@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from auditor.case import Case
 from auditor.findings import Evidence, Finding, Status, Witness
-from auditor.timeline import Event, Place, Timeline, Unknown
+from auditor.timeline import Event, Phase, Place, Serialize, Timeline, Unknown
 from rules.support import at_line, failed, listed, passed, unknown, warned
 
 ORDER_WITNESSES = (Witness.STATIC, Witness.RUN)
@@ -82,6 +82,16 @@ def not_examined(case: Case, question: str, witnesses: Iterable[Witness] = ORDER
 def place(event: Event, note: str = "") -> Evidence:
     """Evidence from the line of an event."""
     return at_line(event.place.path, event.place.line, note=note)
+
+
+def evaluation_events(timeline: Timeline) -> list[Event]:
+    """Events of the evaluation phase after the artifact was first written.
+
+    A script that loads a checkpoint before it trains enters the phase too early; what precedes the export is training.
+    """
+    events = list(timeline.events())
+    first = next((index for index, event in enumerate(events) if isinstance(event, Serialize)), -1)
+    return [event for event in events[first + 1 :] if event.phase is Phase.EVALUATION]
 
 
 def blind_spots(timeline: Timeline) -> Iterator[Unknown]:
