@@ -9,7 +9,7 @@ from __future__ import annotations
 import itertools
 import re
 from collections.abc import Iterable
-from dataclasses import asdict, dataclass, field
+from dataclasses import asdict, dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -19,6 +19,8 @@ from auditor.reproduce.contained import FILES, read_events
 
 TRAIN_SHARD = re.compile(r"fineweb_train_\d+\.bin$")
 VAL_SHARD = re.compile(r"fineweb_val_\d+\.bin$")
+#: Smaller files hold a counter or a flag, no model.
+_SMALLEST = 512
 #: Names that are no artifact: text, sources, caches.
 _TEXT = re.compile(
     r"\.(log|txt|json|jsonl|csv|md|py|pyc|so|c|cpp|cu|h|o|lock|yaml|toml)$|(^|/)(\.|__pycache__|torchinductor)"
@@ -45,12 +47,16 @@ class Clocks:
 
 @dataclass(frozen=True)
 class Artifact:
-    """A file the program wrote and read back: path, bytes on disk, SHA-256; `how` it was told from other files."""
+    """A file the program wrote and read back: path, bytes on disk, SHA-256; `how` it was told from other files.
+
+    `alone` is False when another file could be meant as well.
+    """
 
     path: str
     bytes: int
     sha256: str = ""
     how: str = ""
+    alone: bool = True
 
 
 @dataclass
@@ -66,7 +72,7 @@ class Measured:
         shard_reads: accesses of training shards after the artifact was written: (seconds, file, what).
         calibration_reads: the same between the end of training and the artifact.
         mapped_after: training shards still mapped into memory during evaluation.
-        files: every file left behind, path -> bytes.
+        files: every file left behind, path -> bytes; read_back: binary ones that were read after they were written.
         peak_bytes, gpu: memory of the process tree; utilisation (percent), memory (MiB) of GPUs, mean and maximum.
         trusted: what the trusted scoring found (see `auditor.reproduce.inside.scoring`), None when it was not made.
         inotify: whether file accesses could be watched.
@@ -86,6 +92,7 @@ class Measured:
     calibration_reads: list[tuple[float, str, str]] = field(default_factory=list)
     mapped_after: list[str] = field(default_factory=list)
     files: dict[str, int] = field(default_factory=dict)
+    read_back: dict[str, int] = field(default_factory=dict)
     code_bytes: int = 0
     local_code_bytes: int = 0
     peak_bytes: int = 0
@@ -211,20 +218,39 @@ def _files(made: Measured, events: Iterable[dict]) -> None:
     touched = [event for event in events if event["kind"] == "file" and not event["path"].startswith("/")]
     written = {e["path"]: e["t"] for e in touched if e["what"] == "written" and not _TEXT.search(e["path"])}
     read = {e["path"] for e in touched if e["what"] == "read" and e["t"] >= written.get(e["path"], 1e18)}
-    binary = {path: event for path, event in left.items() if path in written}
-    back = [path for path in binary if path in read]
-    printed = made.printed.get("model_bytes")
-    chosen, how = "", ""
-    if back:
-        chosen, how = max(back, key=lambda path: written[path]), "written, then read back"
-    elif any(event["bytes"] == printed for event in binary.values()):
-        chosen = next(path for path, event in binary.items() if event["bytes"] == printed)
+    sizes = {path: event["bytes"] for path, event in left.items() if path in written and event["bytes"] >= _SMALLEST}
+    made.read_back = {path: size for path, size in sizes.items() if path in read}
+    found = _artifact(made.read_back, sizes, written, made.printed.get("model_bytes"))
+    if found is not None:
+        made.artifact = replace(found, sha256=left[found.path].get("sha256", ""))
+
+
+def _artifact(
+    back: dict[str, int], sizes: dict[str, int], written: dict[str, float], printed: float | None
+) -> Artifact | None:
+    """The compressed model among the files left behind; counters, notes and caches are written and read back too.
+
+    Args:
+        back: files read after they were written, path -> bytes; sizes: all binary files; written: last write, seconds.
+        printed: model bytes as printed: a file of exactly that size is meant.
+    """
+    meant = [path for path, size in back.items() if size == printed]
+    if meant:
+        return Artifact(meant[-1], sizes[meant[-1]], how="written, then read back")
+    large = [path for path, size in back.items() if 10 * size >= max(back.values())]
+    if large:
+        chosen = max(large, key=lambda path: written[path])
+        others = f"; {len(large) - 1} other file(s) of its order were too" if len(large) > 1 else ""
+        return Artifact(chosen, sizes[chosen], how=f"written, then read back{others}", alone=len(large) == 1)
+    meant = [path for path, size in sizes.items() if size == printed]
+    if meant:
         how = "of the printed size; it was not seen to be read back"
-    elif binary:
-        chosen = min(binary, key=lambda path: binary[path]["bytes"])
+        return Artifact(meant[-1], sizes[meant[-1]], how=how, alone=False)
+    if sizes:
+        chosen = min(sizes, key=lambda path: sizes[path])
         how = "smallest file written; none was seen to be read back"
-    if chosen:
-        made.artifact = Artifact(chosen, binary[chosen]["bytes"], binary[chosen].get("sha256", ""), how)
+        return Artifact(chosen, sizes[chosen], how=how, alone=False)
+    return None
 
 
 def _clocks(made: Measured, run: LogRun | None, stamps: list[float], events: list[dict]) -> None:

@@ -28,6 +28,8 @@ def _lines(found: Reproduction) -> Iterator[str]:
         yield f"- {markdown_text(note)}"
     yield from _checks(found.checks)
     yield from _statistics(found.statistics)
+    if found.comparable:
+        yield from _curves(found)
     yield from _budgets(found.seeds)
     yield from _ran(found.seeds)
 
@@ -76,6 +78,26 @@ def _statistics(found: dict[str, Any]) -> Iterator[str]:
         yield f"Smallest difference these seeds could show at p < 0.01: {found['detectable_difference']:.5f} BPB."
     if found.get("against_record"):
         yield markdown_text(found["against_record"]["text"])
+
+
+def _curves(found: Reproduction) -> Iterator[str]:
+    """Training loss of the claimed logs and of the re-run at the steps both print, at most a dozen of them."""
+    claimed = {name: dict(curve) for name, curve in found.claimed_curves.items() if curve}
+    ours = {f"re-run seed {seed['seed']}": dict(seed["curve"]) for seed in found.seeds if seed["curve"]}
+    if not claimed or not ours:
+        return
+    columns = {**claimed, **ours}
+    common = sorted(set.intersection(*(set(curve) for curve in columns.values())))
+    chosen = common[:: max(len(common) // 12, 1)]
+    if not chosen:
+        return
+    yield ""
+    yield "### Training loss, claimed logs and re-run (nats per token)"
+    yield ""
+    yield "| step | " + " | ".join(markdown_text(name) for name in columns) + " |"
+    yield "|---:|" + "---:|" * len(columns)
+    for step in chosen:
+        yield f"| {step} | " + " | ".join(f"{curve[step]:.4f}" for curve in columns.values()) + " |"
 
 
 def _budgets(seeds: list[dict[str, Any]]) -> Iterator[str]:

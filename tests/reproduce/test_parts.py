@@ -56,12 +56,17 @@ def test_checks_of_an_honest_run_all_agree() -> None:
         ({"artifact": Artifact("m.ptz", 101)}, "artifact bytes", DIFFERS),
         ({"artifact": Artifact("m.ptz", 16_000_000)}, "total bytes", DIFFERS),
         ({"artifact": Artifact("m.ptz", 15_999_950)}, "total bytes", AGREES),
-        ({"code_bytes": 60, "local_code_bytes": 60}, "code bytes", DIFFERS),
+        ({"artifact": Artifact("m.ptz", 101, alone=False)}, "artifact bytes", UNSEEN),
+        ({"artifact": Artifact("m.ptz", 15_999_945), "code_bytes": 60}, "total bytes", NOISE),
+        ({"code_bytes": 60, "local_code_bytes": 60}, "code bytes", NOISE),
         ({"code_bytes": 40, "local_code_bytes": 50}, "code bytes", AGREES),
         ({"clock_pairs": [(300.0, 300.1), (299.0, 330.0)]}, "training clock", DIFFERS),
         ({"clock_pairs": [(300.0, 300.1), (300.0, 300.4)]}, "training seconds", NOISE),
         ({"clock_pairs": [(300.0, 300.1), (302.0, 302.0)]}, "training seconds", DIFFERS),
         ({"clock_pairs": []}, "training clock", UNSEEN),
+        ({"clock_pairs": [(200.0, 200.0), (200.0, 200.0), (190.0, 220.0)]}, "training clock", NOISE),
+        ({"clock_pairs": [(200.0, 200.0), (200.0, 200.0), (190.0, 220.0)]}, "training seconds", NOISE),
+        ({"clock_pairs": [(200.0, 200.0), (215.0, 215.0), (190.0, 220.0)]}, "training seconds", DIFFERS),
         ({"clocks": replace(GOOD.clocks, result=1300)}, "evaluation seconds", NOISE),
         ({"shard_reads": [(611.5, "/data/fineweb_train_000000.bin", "open")]}, "training data at evaluation", DIFFERS),
         ({"inotify": False}, "training data at evaluation", UNSEEN),
@@ -79,6 +84,10 @@ def test_checks_of_an_honest_run_all_agree() -> None:
 )
 def test_each_number_is_judged_by_its_own_tolerance(change: dict, subject: str, expected: str) -> None:
     assert status(replace(GOOD, **change), subject) == expected
+
+
+def test_a_run_that_broke_off_is_not_judged_by_what_it_printed() -> None:
+    assert list(seed_checks(replace(GOOD, codes=(1,), artifact=Artifact("m.ptz", 999)), PLAN)) == []
 
 
 def test_counts_of_tokens_may_explain_a_better_score() -> None:
@@ -154,6 +163,21 @@ def test_a_run_cut_short_keeps_its_log_and_says_why(tmp_path: Path) -> None:
     assert not made.complete and "wall time over 5 s" in made.reason and "no more memory" in made.reason
     assert (tmp_path / "stdout.log").read_text().startswith("step:1/9")
     assert list(seed_checks(made, PLAN)) == []
+
+
+def test_the_artifact_is_told_from_counters_and_checkpoints() -> None:
+    from auditor.reproduce.measure import _artifact
+
+    written = {"model.ptz": 5.0, "raw.pt": 4.0, "ttt_counter": 9.0, "other.ptz": 6.0}
+    back = {"model.ptz": 9000, "ttt_counter": 600}
+    assert _artifact(back, back, written, 8000) == Artifact("model.ptz", 9000, how="written, then read back")
+    both = {"model.ptz": 9000, "other.ptz": 9500}
+    assert _artifact(both, both, written, 9000).path == "model.ptz"
+    unclear = _artifact(both, both, written, 8000)
+    assert unclear.path == "other.ptz" and not unclear.alone
+    unread = _artifact({}, {"raw.pt": 40_000, "model.ptz": 9000}, written, None)
+    assert unread.path == "model.ptz" and not unread.alone
+    assert _artifact({}, {}, written, 9000) is None
 
 
 def test_data_is_found_in_the_usual_layouts_only(tmp_path: Path) -> None:
