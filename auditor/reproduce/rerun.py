@@ -15,7 +15,7 @@ from typing import Any
 from auditor.case import Case
 from auditor.dynamic.sandbox import SandboxUnavailable
 from auditor.reproduce import state as states
-from auditor.reproduce.contained import FILES, MIB, Job, contain
+from auditor.reproduce.contained import FILES, MIB, Job, contain, read_events
 from auditor.reproduce.environment import environment_record, gpu_sample
 from auditor.reproduce.measure import Measured, measure
 from auditor.reproduce.plan import SMALL, Place, PlanError, RerunPlan, find_data, given_files, inside
@@ -54,6 +54,7 @@ def rerun(
     """
     out.mkdir(parents=True, exist_ok=True)
     state = states.load(out, plan.key, plan.seeds)
+    recover(state, out)
     states.write_atomically(out / "plan.json", json.dumps(plan.as_dict(), indent=1, default=str))
     if not (out / "environment.json").exists():
         states.write_atomically(out / "environment.json", json.dumps(environment_record(case.submission), indent=1))
@@ -109,6 +110,18 @@ def _run_seed(
         item.reason = ran.reason or (f"exit status {ran.codes}" if any(ran.codes) else "")
     state.save(out)
     tell(f"seed {seed}: {item.stage} after {time.monotonic() - begun:.0f} s{': ' + item.reason if item.reason else ''}")
+
+
+def recover(state: states.State, out: Path) -> None:
+    """Seeds whose last run came to its end although nobody lived to note it: the events say so, it is not run again."""
+    for seed, item in state.seeds.items():
+        if item.stage != states.PENDING or not item.attempts:
+            continue
+        events = read_events(attempt_folder(out, seed, item.attempts))
+        end = next((event for event in events if event.get("kind") == "end"), None)
+        if end is not None:
+            item.stage = states.FAILED if any(end["codes"]) else states.RAN
+            item.reason = f"exit status {end['codes']}" if any(end["codes"]) else ""
 
 
 def attempt_folder(out: Path, seed: str, attempt: int) -> Path:

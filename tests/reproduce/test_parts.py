@@ -132,6 +132,19 @@ def test_state_survives_and_belongs_to_one_plan(tmp_path: Path) -> None:
         states.load(tmp_path, "key", ("1",))
 
 
+def test_a_run_that_ended_unnoticed_is_not_run_again(tmp_path: Path) -> None:
+    from auditor.reproduce.rerun import attempt_folder, recover
+
+    seeds = {"1": states.SeedState(attempts=1), "2": states.SeedState(attempts=1), "3": states.SeedState()}
+    for seed, last in (("1", {"kind": "end", "codes": [0, 0]}), ("2", {"kind": "line", "text": "step:1"})):
+        folder = attempt_folder(tmp_path, seed, 1)
+        folder.mkdir(parents=True)
+        (folder / "events.jsonl").write_text(json.dumps({"kind": "started"}) + "\n" + json.dumps(last) + "\n")
+    state = states.State("key", seeds)
+    recover(state, tmp_path)
+    assert [item.stage for item in state.seeds.values()] == [states.RAN, states.PENDING, states.PENDING]
+
+
 @given(st.lists(st.binary(min_size=1, max_size=40), max_size=6), st.integers(1, 17))
 def test_files_come_out_as_they_went_in_however_the_stream_is_cut(tmp_path_factory, parts, cut: int) -> None:
     import base64
