@@ -85,13 +85,13 @@ def place(event: Event, note: str = "") -> Evidence:
 
 
 def evaluation_events(timeline: Timeline) -> list[Event]:
-    """Events of the evaluation phase after the artifact was first written.
+    """Events of the evaluation phase after the artifact was last written.
 
-    A script that loads a checkpoint before it trains enters the phase too early; what precedes the export is training.
+    A script that loads a checkpoint before it trains enters the phase too early; what precedes an export is training.
     """
     events = list(timeline.events())
-    first = next((index for index, event in enumerate(events) if isinstance(event, Serialize)), -1)
-    return [event for event in events[first + 1 :] if event.phase is Phase.EVALUATION]
+    written = max((index for index, event in enumerate(events) if isinstance(event, Serialize)), default=-1)
+    return [event for event in events[written + 1 :] if event.phase is Phase.EVALUATION]
 
 
 def blind_spots(timeline: Timeline) -> Iterator[Unknown]:
