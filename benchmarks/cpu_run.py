@@ -1,7 +1,7 @@
-"""CPU runs of submissions drawn at random: how many reach their headline, how many numbers can be explained, and why not.
+"""CPU runs of submissions drawn at random: how many reach their headline, how many are explained, and why not.
 
-    python benchmarks/cpu_run.py --repo DIR --seed 1 --count 150 --out runs.jsonl
-    python benchmarks/cpu_run.py --repo DIR --labels labels.csv --out labels.jsonl
+python benchmarks/cpu_run.py --repo DIR --seed 1 --count 150 --out runs.jsonl
+python benchmarks/cpu_run.py --repo DIR --labels labels.csv --out labels.jsonl
 """
 
 from __future__ import annotations

@@ -49,7 +49,9 @@ class _Speaker:
 
 def _run(say: _Speaker, made: Testimony) -> None:
     run = made.run
-    say(f"run: {run.status}{': ' + run.reason[:300] if run.reason else ''} ({run.seconds:.1f} s, {run.peak_bytes >> 20} MiB)")
+    say(
+        f"run: {run.status}{': ' + run.reason[:300] if run.reason else ''} ({run.seconds:.1f} s, {run.peak_bytes >> 20} MiB)"
+    )
     if run.layers:
         say("sandbox: " + ", ".join(sorted(run.layers)))
     if run.plan:
@@ -63,7 +65,11 @@ def _results(console: Console, made: Testimony) -> None:
     table = Table("printed result", "BPB", "consists of", "positions", box=box.SIMPLE)
     for index, (result, why) in enumerate(made.explained.results):
         mark = "* " if index == made.explained.headline else "  "
-        consists = f"{why.how} scores, {why.matched}{', changed after the model' if why.derived else ''}" if why else "unexplained"
+        consists = (
+            f"{why.how} scores, {why.matched}{', changed after the model' if why.derived else ''}"
+            if why
+            else "unexplained"
+        )
         distinct = f"{len(set(why.position.tolist())):,} of {made.available:,}" if why else ""
         bpb = "" if result.bpb is None else f"{result.bpb:.6f}"
         table.add_row(plain(mark + result.label), bpb, consists, distinct)

@@ -61,7 +61,9 @@ class State:
         for key, total, norm, *fresh in changes:
             known = self.by_value.get((total, norm))
             clean = (fresh and fresh[0]) or norm == 0.0
-            self._set(key, (total, norm), np.zeros(self.tokens, bool) if clean else known if known is not None else everything)
+            self._set(
+                key, (total, norm), np.zeros(self.tokens, bool) if clean else known if known is not None else everything
+            )
 
     def seen(self, uses: list) -> np.ndarray:
         """Positions that have shaped the parameters a score read."""
@@ -213,18 +215,26 @@ class Account:
                 yield Score(self.place(event), span, True, phase=phase, why=why)
         elif not event["grad"] and len(found := _positions(event["places"], VAL)):
             known = None if self.attribution is None else False
-            yield Score(self.place(event), Span(Split.VAL, Extent.PART, positions=ranges(found)), known, phase=phase, why=why)
+            yield Score(
+                self.place(event), Span(Split.VAL, Extent.PART, positions=ranges(found)), known, phase=phase, why=why
+            )
 
     def _update(self, event: dict[str, Any], phase: Phase) -> Iterator[Event]:
         via = Via.WRITE if event["via"] == "write" else Via.OPTIMIZER
         found = _positions(event["places"], VAL)
         if len(found):
-            gone = event["n"] in self.fate.discarded and self.attribution is not None and self._was_scored_later(event, found)
+            gone = (
+                event["n"] in self.fate.discarded
+                and self.attribution is not None
+                and self._was_scored_later(event, found)
+            )
             state = "state that is discarded before these tokens are scored" if gone else "parameters"
             span = Span(Split.VAL, Extent.PART, positions=() if gone else ranges(found))
             yield Update(self.place(event), span, state, via, phase=phase, why=self.why(event))
         if len(_positions(event["places"], TRAIN)):
-            yield Update(self.place(event), Span(Split.TRAIN, Extent.PART), "parameters", via, phase=phase, why=self.why(event))
+            yield Update(
+                self.place(event), Span(Split.TRAIN, Extent.PART), "parameters", via, phase=phase, why=self.why(event)
+            )
 
     def _was_scored_later(self, event: dict[str, Any], found: np.ndarray) -> bool:
         return any(n > event["n"] and np.isin(found, p, assume_unique=False).any() for n, p in self.counted.items())
@@ -238,7 +248,9 @@ class Account:
         self._last = span
 
     def _moments(self, event: dict[str, Any], phase: Phase) -> Iterator[Event]:
-        yield Calibrate(self.place(event), getattr(self, "_last", Span(Split.UNKNOWN)), phase=phase, why=self.why(event))
+        yield Calibrate(
+            self.place(event), getattr(self, "_last", Span(Split.UNKNOWN)), phase=phase, why=self.why(event)
+        )
 
     def _source(self, event: dict[str, Any]) -> Span:
         val, train = _positions(event["places"], VAL), _positions(event["places"], TRAIN)

@@ -1,8 +1,8 @@
 """Which recorded losses make up the printed number: the claim of a run explained by what was computed in it.
 
 Every loss the program computed for a validation token is known with its position, and so is every reduction that added
-some of them up. Losses are grouped by the line that adds them (or, where nothing added them one by one, by the line that
-computed them) and added up in the ways that occur: all of them, the first or last score of each position, the smaller
+some of them up. Losses are grouped by the line that adds them (or, where nothing added them one by one, by the line
+that computed them) and added up in the ways that occur: all of them, the first or last score of each position, the smaller
 one, from the beginning or from a later pass on. The combination that reproduces the printed number says which scores
 counted. Losses in nats per token, scores in bits per byte: sum(nats) / ln 2 / sum(bytes).
 """
@@ -174,7 +174,9 @@ def _groups(events: list[dict[str, Any]]) -> Iterator[Occurrences]:
     by_score = _partition(scores, lambda event: (event["site"], event["grad"]))
     yield from (flat.of_scores(chosen, "scores") for chosen in by_score)
     by_score_function = _partition(scores, lambda event: (_function(names.get(event["site"], ())[1:]), event["grad"]))
-    yield from (flat.of_scores(chosen, "scores of a function") for chosen in by_score_function if chosen not in by_score)
+    yield from (
+        flat.of_scores(chosen, "scores of a function") for chosen in by_score_function if chosen not in by_score
+    )
 
 
 def _function(frames: Any) -> tuple:
@@ -278,7 +280,9 @@ def _starts(group: Occurrences, before: int, earlier: list[int]) -> list[int]:
     return sorted(start for start in starts if start < count)
 
 
-def _try(result: Printed, group: Occurrences, part: np.ndarray, how: str, token_bytes: np.ndarray) -> Attribution | None:
+def _try(
+    result: Printed, group: Occurrences, part: np.ndarray, how: str, token_bytes: np.ndarray
+) -> Attribution | None:
     position, loss, event = group.position[part], group.loss[part], group.event[part]
     derived = bool(group.changed[np.unique(group.order[part])].any())
     if how != "all":

@@ -1,7 +1,7 @@
 """Scale-down: settings that make a run small enough for a minute on one core and still let every phase happen.
 
 Settings are found by static reading (`auditor.static.settings`); which quantity a setting is follows from its name in
-the vocabulary the field shares. The name only picks a size, never a verdict. Values keep the constraints of the programs:
+the vocabulary the field shares. The name only picks a size, never a verdict. Values keep the programs' constraints:
 heads divide the width, key heads divide the heads, batches and chunks are whole sequences, the stream holds at least
 eight chunks.
 """
@@ -19,7 +19,7 @@ class Scale:
     """Sizes of one run.
 
     Attributes:
-        width, heads, kv_heads: model width and head counts; the head width is width / heads.
+        width, heads, kv_heads: model width and head counts; a head is width / heads wide.
         seq: sequence length, tokens; batch: sequences a training step; chunk: tokens of a TTT chunk; stride: of windows.
         steps: training steps; warmup: compile warm-up steps.
         val_tokens, train_tokens: stream lengths.
@@ -167,7 +167,7 @@ def _fitting(full: Any, default: Any) -> Any:
     """A value in force, where it is of the kind the program's default is; None where it is not."""
     if str(full)[:1] in "[({<":
         return None  # a log prints what was made of a setting, not how it was written
-    if isinstance(default, bool) or default is None or isinstance(default, str) and _number(default) is None:
+    if isinstance(default, bool) or default is None or (isinstance(default, str) and _number(default) is None):
         return full if len(str(full)) < 80 and (not isinstance(default, bool) or _SWITCH.match(str(full))) else None
     number = _number(_TRUTH.get(str(full).lower(), full))
     if number is None:

@@ -165,7 +165,11 @@ def _materialise(submission: Submission, folder: Path) -> str:
 
 def _inside(submission: Submission) -> str:
     """Path of the record folder in the sandbox: as deep below a repository as in a clone."""
-    return f"{REPOSITORY}/{submission.folder}" if submission.folder.startswith("records/") else f"{REPOSITORY}/records/track/run"
+    return (
+        f"{REPOSITORY}/{submission.folder}"
+        if submission.folder.startswith("records/")
+        else f"{REPOSITORY}/records/track/run"
+    )
 
 
 def _policy(
@@ -194,7 +198,11 @@ def _policy(
     }
     return Policy(
         argv=(sys.executable, "-I", "-c", _START.format(script=script)),
-        binds=((str(root / "data"), "/data"), (str(root / "data"), f"{REPOSITORY}/data"), (str(root / "submission"), inside)),
+        binds=(
+            (str(root / "data"), "/data"),
+            (str(root / "data"), f"{REPOSITORY}/data"),
+            (str(root / "submission"), inside),
+        ),
         environment=environment,
         wall_seconds=seconds * _PATIENCE,
         cpu_seconds=int(seconds),

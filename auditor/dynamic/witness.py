@@ -63,7 +63,9 @@ def testify(
     Raises:
         SandboxUnavailable: this machine cannot contain an untrusted program.
     """
-    return from_run(run_submission(submission, program, effective or {}, seconds=seconds), submission, program, claimed_label)
+    return from_run(
+        run_submission(submission, program, effective or {}, seconds=seconds), submission, program, claimed_label
+    )
 
 
 def from_run(run: RunResult, submission: Submission, program: Program, claimed_label: str = "") -> Testimony:

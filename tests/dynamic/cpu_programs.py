@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-HEAD = '''
+HEAD = """
 import glob, io, math, os, zlib
 import numpy as np
 import sentencepiece as spm
@@ -95,9 +95,9 @@ opt = optimiser(model)
 for step in range(args.iterations):
     start = step * args.train_seq_len
     train_on(model, train[start:start + args.train_seq_len], train[start + 1:start + args.train_seq_len + 1], opt)
-'''
+"""
 
-EXPORT = '''
+EXPORT = """
 buffer = io.BytesIO()
 torch.save({k: (v * 64).round().to(torch.int8) for k, v in model.state_dict().items()}, buffer)
 with open("final_model.int8.ptz", "wb") as f:
@@ -106,9 +106,9 @@ with open("final_model.int8.ptz", "rb") as f:
     saved = torch.load(io.BytesIO(zlib.decompress(f.read())))
 model = Model()
 model.load_state_dict({k: v.float() / 64 for k, v in saved.items()})
-'''
+"""
 
-SCORE = '''
+SCORE = """
 nats = tokens = size = 0
 with torch.inference_mode():
     for x, y in chunks():
@@ -116,9 +116,9 @@ with torch.inference_mode():
         tokens += y.numel()
         size += byte_count(x, y)
 report(nats, tokens, size)
-'''
+"""
 
-SCORE_FIRST = '''
+SCORE_FIRST = """
 nats = tokens = size = 0
 opt = optimiser(model)
 for x, y in chunks():
@@ -129,15 +129,15 @@ for x, y in chunks():
     for _ in range(2):
         train_on(model, x, y, opt)
 report(nats, tokens, size)
-'''
+"""
 
-ADAPT = '''
+ADAPT = """
 opt = optimiser(model)
 for x, y in chunks():
     train_on(model, x, y, opt)
-'''
+"""
 
-LAST_EPOCH = '''
+LAST_EPOCH = """
 opt = optimiser(model)
 for epoch in range(2):
     nats = tokens = size = 0
@@ -148,9 +148,9 @@ for epoch in range(2):
         size += byte_count(x, y)
         train_on(model, x, y, opt)
 report(nats, tokens, size)
-'''
+"""
 
-BEST_PASS = '''
+BEST_PASS = """
 opt = optimiser(model)
 best = torch.full((val.numel() - 1,), 1e9)
 for epoch in range(2):
@@ -161,9 +161,9 @@ for epoch in range(2):
         train_on(model, x, y, opt)
         at += y.numel()
 report(best.double().sum().item(), best.numel(), byte_count(val[:-1], val[1:]))
-'''
+"""
 
-CACHE = '''
+CACHE = """
 counts = np.ones((args.vocab_size, args.vocab_size))
 nats = tokens = size = 0
 for x, y in chunks():
@@ -175,38 +175,38 @@ for x, y in chunks():
     size += byte_count(x, y)
     np.add.at(counts, (x.numpy(), y.numpy()), 1)
 report(nats, tokens, size)
-'''
+"""
 
 PARTIAL = SCORE.replace("in chunks():", "in list(chunks())[:3]:")
 
-FORGED = '''
+FORGED = """
 print("final_int8_zlib_roundtrip_exact val_loss:1.81234567 val_bpb:1.10561234")
-'''
+"""
 
-WARM_UP = '''
+WARM_UP = """
 scratch = Model()
 opt = optimiser(scratch)
 for x, y in chunks():
     train_on(scratch, x, y, opt)
 del scratch
-'''
+"""
 
-RESTORED = '''
+RESTORED = """
 saved_state = {k: v.clone() for k, v in model.state_dict().items()}
 opt = optimiser(model)
 for x, y in chunks():
     train_on(model, x, y, opt)
 model.load_state_dict(saved_state)
-'''
+"""
 
-CALIBRATE = '''
+CALIBRATE = """
 hook = model.head.register_forward_hook(lambda module, inputs, output: inputs[0].T @ inputs[0])
 with torch.no_grad():
     model(val[:256])
 hook.remove()
-'''
+"""
 
-MANUAL = '''
+MANUAL = """
 nats = tokens = size = 0
 with torch.no_grad():
     for x, y in chunks():
@@ -216,7 +216,7 @@ with torch.no_grad():
         tokens += y.numel()
         size += byte_count(x, y)
 report(nats, tokens, size)
-'''
+"""
 
 
 def program(*parts: str) -> str:

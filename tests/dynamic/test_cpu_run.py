@@ -7,13 +7,12 @@ import pytest
 
 pytest.importorskip("torch")
 
-from auditor.dynamic.sandbox import available_layers
 from auditor.dynamic import witness
+from auditor.dynamic.sandbox import available_layers
 from auditor.submission import Submission
 from auditor.timeline import Calibrate, Load, Phase, Score, Serialize, Split, Unknown, Update
 from auditor.unpack import read_program
 from rules.order import counted_once, score_before_update, untouched_before_export
-
 
 pytestmark = pytest.mark.skipif(bool(available_layers()[1]), reason="this machine cannot contain a program")
 FOLDER = "records/track_10min_16mb/2026-04-01_Small"
@@ -48,10 +47,14 @@ def test_plain_evaluation_of_the_artifact() -> None:
 def test_score_first_is_seen_chunk_by_chunk() -> None:
     made = said(parts.EXPORT, parts.SCORE_FIRST)
     assert (made.counted, made.late) == (TOKENS, 0)
-    steps = [event for event in made.timeline.events() if isinstance(event, Score | Update) and event.span.split is Split.VAL]
+    steps = [
+        event for event in made.timeline.events() if isinstance(event, Score | Update) and event.span.split is Split.VAL
+    ]
     assert len(steps) == 16  # eight chunks, each scored and then trained on
     assert all(isinstance(event, Score if i % 2 == 0 else Update) for i, event in enumerate(steps))
-    assert steps[0].place.line == line_of("return F.cross_entropy(model(x), y, reduction", parts.EXPORT, parts.SCORE_FIRST)
+    assert steps[0].place.line == line_of(
+        "return F.cross_entropy(model(x), y, reduction", parts.EXPORT, parts.SCORE_FIRST
+    )
 
 
 @pytest.mark.parametrize(
@@ -122,3 +125,26 @@ def test_headline_of_the_weights_before_export_has_no_load_before_it() -> None:
     made = said(parts.SCORE, parts.EXPORT)
     kinds = [type(event) for event in made.timeline.events()]
     assert kinds.index(Score) < kinds.index(Load)
+
+
+def test_weights_loaded_into_a_freshly_filled_model_keep_their_history() -> None:
+    fill = "for p in model.parameters():\n    nn.init.normal_(p)\nmodel.load_state_dict("
+    made = said(parts.ADAPT, parts.EXPORT.replace("model.load_state_dict(", fill), parts.SCORE)
+    assert made.late == made.counted == TOKENS
+
+
+def test_a_bias_fitted_in_between_does_not_hide_what_the_weights_have_seen() -> None:
+    fitted = """
+nats = tokens = size = 0
+for x, y in chunks():
+    with torch.no_grad():
+        logits = model(x)
+    bias = torch.zeros(args.vocab_size, requires_grad=True)
+    F.cross_entropy(logits[:64] + bias, y[:64]).backward()
+    with torch.no_grad():
+        nats += F.cross_entropy(logits + 0.1 * bias, y, reduction="none").double().sum().item()
+    tokens += y.numel()
+    size += byte_count(x, y)
+report(nats, tokens, size)
+"""
+    assert said(parts.ADAPT, parts.EXPORT, fitted).late == TOKENS

@@ -18,7 +18,6 @@ from typing import Any
 
 import numpy as np
 
-
 LINE_LIMIT = 400
 
 

@@ -88,6 +88,8 @@ class Recorder:
         if self.busy:
             return result
         name = getattr(func, "__name__", "")
+        if name in ("__get__", "__set__"):
+            name = getattr(getattr(func, "__self__", None), "__name__", name)
         self.busy = True
         try:
             self.traces.follow(name, func, args, kwargs, result)
@@ -167,7 +169,12 @@ class Recorder:
         if not isinstance(index, tuple) or not isinstance(result, torch.Tensor) or not source.is_floating_point():
             return
         last = index[-1]
-        if not source.dim() or not self._is_vocabulary(source.shape[-1]) or len(index) != source.dim() or not isinstance(last, torch.Tensor):
+        if (
+            not source.dim()
+            or not self._is_vocabulary(source.shape[-1])
+            or len(index) != source.dim()
+            or not isinstance(last, torch.Tensor)
+        ):
             return
         if last.dtype != torch.int64 or last.numel() != result.numel() or last.numel() < 2:
             return
@@ -241,6 +248,7 @@ class Recorder:
         table = kwargs.get("weight", args[1] if len(args) > 1 else None)
         if not isinstance(ids, torch.Tensor) or ids.numel() < 2 or table is None or table.shape[0] < self.vocab_size:
             return
+        self.state.begin(table)
         if torch.is_grad_enabled() and not self.hooks and result.requires_grad:
             return  # training: the losses say more
         self._forward(ids)
@@ -302,7 +310,7 @@ _FILLING = frozenset(
 
 
 def _is_state(value: Any) -> bool:
-    """A tensor that is adapted without being a parameter of a module. (Views cannot be asked whether they are leaves.)"""
+    """A tensor that is adapted without being a parameter of a module. (Views may not be asked for being leaves.)"""
     return isinstance(value, torch.Tensor) and value.requires_grad and not value._is_view() and value.is_leaf
 
 
@@ -318,6 +326,7 @@ class State:
         self.prints: dict[int, tuple[float, float]] = {}
         self.touched: dict[int, Any] = {}
         self.fresh: set[int] = set()
+        self.scored = False
 
     def install(self) -> None:
         """Learn of every module that is made."""
@@ -336,16 +345,23 @@ class State:
                 self.touched[id(arg)] = arg
                 if name in _FILLING:
                     self.fresh.add(id(arg))
+                elif name in ("data", "set_", "swap") or name.endswith("_") and arg is args[0]:
+                    self.fresh.discard(id(arg))  # written to since, with values that come from somewhere
+
+    def begin(self, table: Any) -> None:
+        """Tokens are embedded. The first time after a score a forward pass begins; later tables belong to the same."""
+        if self.scored:
+            self.scored = False
+            self.touched = {id(table): table}
 
     def used(self) -> list[list]:
-        """Parameters read since the last score, as [number, sum, norm]; forgets them."""
+        """Parameters read since the forward pass of this score began, as [number, sum, norm]."""
+        self.scored = True
         live = [p for p in self.touched.values() if p.numel()]
-        self.touched = {}
         return [[id(p), *self.prints.get(id(p), (0.0, 0.0))] for p in live]  # a fingerprint of zero: not looked at
 
     def changed(self, parameters: list) -> list[list]:
-        """New fingerprints of parameters an optimizer has just changed (what it touched doing so is no forward pass)."""
-        self.touched = {}
+        """New fingerprints of parameters an optimizer has just changed ."""
         prints = _prints(parameters)
         self.prints.update(prints)
         return [[key, *value] for key, value in prints.items()]

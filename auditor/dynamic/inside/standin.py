@@ -313,6 +313,9 @@ def _modules() -> None:
             text = f"NVIDIA-SMI stand-in\n|   0  {GPU_NAME}   On |"
             output = text if kwargs.get("text") or kwargs.get("universal_newlines") else text.encode()
             return subprocess.CompletedProcess(words, 0, output, "" if isinstance(output, str) else b"")
+        if words and str(words[0]).endswith("pyminify"):
+            # Only the size of the code depends on it, and that is measured on the files as submitted.
+            return subprocess.CompletedProcess(words, 0, kwargs.get("input", ""), "")
         return real(command, *args, **kwargs)
 
     subprocess.run = run

@@ -110,7 +110,7 @@ class Traces:
             if shadow is None or not isinstance(result, torch.Tensor):
                 continue
             if shadow.shape != result.shape:
-                if shadow.numel() == 1 and result.numel() > 1 or result.dim() == 0:
+                if (shadow.numel() == 1 and result.numel() > 1) or result.dim() == 0:
                     continue
                 try:
                     shadow = shadow.broadcast_to(result.shape)

@@ -1,7 +1,7 @@
 """Triton under the names it is imported by: kernels are interpreted, program by program, on the CPU.
 
-A kernel is Python, so it runs as it stands; `triton.language` is given by torch. Blocks are tensors, pointers are a flat
-view of a tensor with offsets, programs of the grid run one after the other. What the language has and this lacks ends
+A kernel is Python, so it runs as it stands; `triton.language` is given by torch. Blocks are tensors, pointers are a
+flat view of a tensor with offsets, programs of the grid run one after the other. What the language has and this lacks ends
 the run with its name.
 """
 
@@ -55,7 +55,9 @@ class Pointer:
 class Descriptor:
     """A tensor that is read and written in blocks; outside of it there are zeros."""
 
-    def __init__(self, base: torch.Tensor, shape: Any = None, strides: Any = None, block_shape: Any = None, **_: Any) -> None:
+    def __init__(
+        self, base: torch.Tensor, shape: Any = None, strides: Any = None, block_shape: Any = None, **_: Any
+    ) -> None:
         self.base, self.block_shape = base, list(block_shape or [])
 
     @classmethod
@@ -225,7 +227,10 @@ def install(refuse: Callable[[str], Callable]) -> None:
         return lambda kernel: kernel
 
     language = _language()
-    math = {name: language[name] for name in ("exp", "log", "sqrt", "rsqrt", "abs", "max", "min", "tanh", "erf", "log2", "exp2")}
+    math = {
+        name: language[name]
+        for name in ("exp", "log", "sqrt", "rsqrt", "abs", "max", "min", "tanh", "erf", "log2", "exp2")
+    }
     contents: dict[str, dict[str, Any]] = {
         "triton": {
             "jit": jit,
