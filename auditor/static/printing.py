@@ -75,9 +75,7 @@ class _Extractor:
         if name in LOG_METHODS and _is_logger(owner):
             return self._logged(node, name, site.scope)
         if name in TEXT_WRITERS and not self._binary(func.value, site.scope):
-            return [
-                (option, name != "set_description") for option in self.reader.read(node.args[0], site.scope)
-            ]
+            return [(option, name != "set_description") for option in self.reader.read(node.args[0], site.scope)]
         return []
 
     def _print(self, node: ast.Call, scope: Scope) -> list[tuple[Pattern, bool]]:
@@ -114,9 +112,7 @@ class _Extractor:
                 if last_name(value.func) in ("BytesIO", "GzipFile", "LZMAFile"):
                     return True
                 modes = [
-                    a.value
-                    for a in (*value.args, *(k.value for k in value.keywords))
-                    if isinstance(a, ast.Constant)
+                    a.value for a in (*value.args, *(k.value for k in value.keywords)) if isinstance(a, ast.Constant)
                 ]
                 if any(
                     isinstance(mode, str) and re.fullmatch(r"[rwax]?\+?b\+?|[rwax]b\+?|[rwax]\+b", mode)
@@ -177,15 +173,11 @@ class _Extractor:
         if key in self._seen:
             return
         self._seen.add(key)
-        prefixed = (
-            _is_logger(dotted(site.node.func.value)) if isinstance(site.node.func, ast.Attribute) else False
-        )
+        prefixed = _is_logger(dotted(site.node.func.value)) if isinstance(site.node.func, ast.Attribute) else False
         for line in split_lines(pattern):
             if not stripped(line):
                 continue
-            if any(isinstance(part, Lit) and re.search(r"\w", part.text) for part in line) or _structured(
-                line
-            ):
+            if any(isinstance(part, Lit) and re.search(r"\w", part.text) for part in line) or _structured(line):
                 template = Template(
                     line,
                     self.path,

@@ -184,9 +184,7 @@ class _Walk:
             else:
                 self._statement(statement, _Context(inner))
         for name, values in inner.bound.items():
-            self.result.attributes.setdefault(name, []).extend(
-                value for _, value in values if value is not None
-            )
+            self.result.attributes.setdefault(name, []).extend(value for _, value in values if value is not None)
 
     def _assign(self, node: ast.Assign, here: _Context) -> None:
         self._expression(node.value, here)
