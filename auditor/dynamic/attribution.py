@@ -1,7 +1,7 @@
 """Which recorded losses make up the printed number: the claim of a run explained by what was computed in it.
 
 Every loss the program computed for a validation token is known with its position, and so is every reduction that added
-some of them up. Losses are grouped by the line that adds them (or, where nothing added them one by one, by the line
+some of them up. Losses are grouped by the line that adds them (or, where nothing added them singly, by the line
 that computed them) and added up in the ways that occur: all of them, the first or last score of each position, the smaller
 one, from the beginning or from a later pass on. The combination that reproduces the printed number says which scores
 counted. Losses in nats per token, scores in bits per byte: sum(nats) / ln 2 / sum(bytes).

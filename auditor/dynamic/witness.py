@@ -76,8 +76,9 @@ def from_run(run: RunResult, submission: Submission, program: Program, claimed_l
 
     explained = explain(run.events, run.dataset_bytes, claimed_label)
     made = Testimony(run, explained, available=len(run.dataset_bytes) - 1)
-    if run.status != "finished" and explained.claim is None:
-        made.absent = f"stopped before a result: {run.reason}"
+    if run.status != "finished":
+        # What it had printed by then need not be its headline.
+        made.absent = f"stopped before its last result: {run.reason}"
         return made
     main = program.main.name if program.main else submission.main_script or ""
     account = Account(run.events, explained, len(run.dataset_bytes), submission.folder, main, _tail(run))

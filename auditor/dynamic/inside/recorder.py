@@ -345,7 +345,7 @@ class State:
                 self.touched[id(arg)] = arg
                 if name in _FILLING:
                     self.fresh.add(id(arg))
-                elif name in ("data", "set_", "swap") or name.endswith("_") and arg is args[0]:
+                elif name in ("data", "set_", "swap") or (name.endswith("_") and arg is args[0]):
                     self.fresh.discard(id(arg))  # written to since, with values that come from somewhere
 
     def begin(self, table: Any) -> None:

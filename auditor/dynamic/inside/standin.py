@@ -288,6 +288,21 @@ def _attention() -> None:
         sys.modules.setdefault(name, module)
 
 
+def _lrzip(words: list[str]) -> Any:
+    """Packs or unpacks a file with lzma: another size than lrzip's, the same content after the round trip."""
+    import lzma
+    import subprocess
+    from pathlib import Path
+
+    unpack = any(word in ("-d", "--decompress") for word in words)
+    source = Path(words[-1])
+    given = words[words.index("-o") + 1] if "-o" in words else ""
+    target = Path(given or (str(source).removesuffix(".lrz") if unpack else f"{source}.lrz"))
+    data = source.read_bytes()
+    target.write_bytes(lzma.decompress(data) if unpack else lzma.compress(data))
+    return subprocess.CompletedProcess(["lrzip", *words], 0, b"", b"")
+
+
 def _shell(attribute: str) -> Any:
     if attribute.startswith("__"):
         raise AttributeError(attribute)
@@ -313,6 +328,8 @@ def _modules() -> None:
             text = f"NVIDIA-SMI stand-in\n|   0  {GPU_NAME}   On |"
             output = text if kwargs.get("text") or kwargs.get("universal_newlines") else text.encode()
             return subprocess.CompletedProcess(words, 0, output, "" if isinstance(output, str) else b"")
+        if words and str(words[0]).endswith("lrzip"):
+            return _lrzip([str(word) for word in words[1:]])
         if words and str(words[0]).endswith("pyminify"):
             # Only the size of the code depends on it, and that is measured on the files as submitted.
             return subprocess.CompletedProcess(words, 0, kwargs.get("input", ""), "")
