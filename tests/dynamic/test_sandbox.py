@@ -101,7 +101,8 @@ def test_results_come_by_the_private_channel_and_are_not_printed():
 
 
 @needs_sandbox
-def test_grants_are_visible_and_readonly(tmp_path):
+@pytest.mark.parametrize("allowed", [ALL_LAYERS, ALL_LAYERS - {Layer.BUBBLEWRAP}], ids=["any", "direct"])
+def test_grants_are_visible_and_readonly(tmp_path, allowed):
     (tmp_path / "script.py").write_text("print('granted')")
     tmp_path.chmod(0o755)
     code = (
@@ -109,7 +110,7 @@ def test_grants_are_visible_and_readonly(tmp_path):
         "try: open('/submission/script.py', 'w')\nexcept OSError as error: print('readonly', error.errno)"
     )
     policy = Policy(argv=(sys.executable, "-I", "-c", code), binds=((str(tmp_path), "/submission"),), wall_seconds=20)
-    outcome = run(policy)
+    outcome = run(policy, allowed=allowed)
     assert b"granted" in outcome.stdout and b"readonly" in outcome.stdout, outcome.stderr
     assert (tmp_path / "script.py").read_text() == "print('granted')"
 

@@ -24,7 +24,7 @@ def build(binds: list[tuple[str, str]], scratch: str, scratch_bytes: int, new_pi
         OSError: the kernel refused a mount.
     """
     kernel.mount("none", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
-    root = "/tmp"  # any existing directory serves as the place where the new root is put together
+    root = _stage([source for source, _ in binds])
     kernel.mount("sandbox", root, "tmpfs", kernel.MS_NOSUID, "size=4m,mode=0755")
     for source, inside in sorted(binds, key=lambda pair: pair[1]):
         _bind(source, root + inside)
@@ -52,6 +52,18 @@ def build(binds: list[tuple[str, str]], scratch: str, scratch_bytes: int, new_pi
     os.rmdir("/.old")
     kernel.mount("none", "/", flags=kernel.MS_BIND | kernel.MS_REMOUNT | kernel.MS_RDONLY | kernel.MS_NOSUID)
     os.chdir(scratch)
+
+
+def _stage(sources: list[str]) -> str:
+    """An existing directory to put the new root together on; what lies below it is hidden from the binds.
+
+    Raises:
+        FileNotFoundError: every candidate holds something that is to be bound.
+    """
+    for candidate in ("/mnt", "/media", "/srv", "/boot", "/home", "/tmp", "/run"):
+        if os.path.isdir(candidate) and not any(f"{path}/".startswith(f"{candidate}/") for path in sources):
+            return candidate
+    raise FileNotFoundError("no directory is free to build the sandbox's view on (/mnt, /media, /srv, /boot, /home)")
 
 
 def _bind(source: str, target: str, readonly: bool = True) -> None:
