@@ -102,8 +102,9 @@ class Straightforward:
         parameters = [p for _, p in select(self.model, config.select)]
         optimiser: torch.optim.Optimizer = torch.optim.SGD(parameters, lr=config.lr, momentum=config.momentum)
         if config.optimizer == "adamw":
-            optimiser = torch.optim.AdamW(parameters, lr=config.lr, betas=config.betas,
-                                          weight_decay=config.weight_decay)
+            optimiser = torch.optim.AdamW(
+                parameters, lr=config.lr, betas=config.betas, weight_decay=config.weight_decay
+            )
         n, spans = self.stream.positions, self.spans()
         chunks = -(-n // config.chunk_tokens)
         for chunk in range(chunks):
@@ -161,8 +162,15 @@ def main() -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     ranks = start()
-    switches = ["model.params=0", "ttt.trainable_params=0", "eval.tail=exact", "eval.scored_tokens=0",
-                "eval.scored_bytes=0", "ttt.grad_sync=row_weighted", "qat.ttt=off"]
+    switches = [
+        "model.params=0",
+        "ttt.trainable_params=0",
+        "eval.tail=exact",
+        "eval.scored_tokens=0",
+        "eval.scored_bytes=0",
+        "ttt.grad_sync=row_weighted",
+        "qat.ttt=off",
+    ]
     cpu = ["run.precision=fp32", "run.compile=false"] if ranks.device.type == "cpu" else []
     config = load(options.config, [*switches, *cpu, *options.overrides])
     stream, tables = random_text(config.data.vocab_size, options.chunks * config.ttt.chunk_tokens, config.eval.seq_len)
@@ -182,19 +190,28 @@ def main() -> None:
         return model
 
     device = torch.cuda.get_device_name() if ranks.device.type == "cuda" else f"{platform.machine()} CPU"
-    print(f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}; {config.name}: "
-          f"{config.model.layers} layers, width {config.model.dim}, T {config.eval.seq_len}, "
-          f"stride {config.eval.stride}, {stream.positions} targets, {config.ttt.epochs} epochs\n")
+    print(
+        f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}; {config.name}: "
+        f"{config.model.layers} layers, width {config.model.dim}, T {config.eval.seq_len}, "
+        f"stride {config.eval.stride}, {stream.positions} targets, {config.ttt.epochs} epochs\n"
+    )
     print("| evaluation | straightforward, targets/s | reference, targets/s | ratio | bpb difference |")
     print("|---|---|---|---|---|")
     ours = {"standard": standard, "sliding": sliding, "ttt": score_first}
     for mode, action in ours.items():
-        plain, expected = timed(lambda mode=mode: getattr(
-            Straightforward(config, fresh(), stream, tables, ranks), mode)(), ranks.device, options.repeat)
-        fast, found = timed(lambda action=action: action(
-            Evaluation(config, fresh(), stream, ranks)).bpb, ranks.device, options.repeat)
-        print(f"| {mode} | {stream.positions / plain:,.0f} | {stream.positions / fast:,.0f} | {plain / fast:.2f} | "
-              f"{abs(found - expected):.1e} |", flush=True)
+        plain, expected = timed(
+            lambda mode=mode: getattr(Straightforward(config, fresh(), stream, tables, ranks), mode)(),
+            ranks.device,
+            options.repeat,
+        )
+        fast, found = timed(
+            lambda action=action: action(Evaluation(config, fresh(), stream, ranks)).bpb, ranks.device, options.repeat
+        )
+        print(
+            f"| {mode} | {stream.positions / plain:,.0f} | {stream.positions / fast:,.0f} | {plain / fast:.2f} | "
+            f"{abs(found - expected):.1e} |",
+            flush=True,
+        )
 
 
 if __name__ == "__main__":

@@ -105,9 +105,11 @@ def main() -> None:
 def _print(trainer: Trainer, seconds: float, stream: TokenStream, ranks: Ranks) -> None:
     config, model, device = trainer.config, trainer.model, ranks.device
     name = torch.cuda.get_device_name() if device.type == "cuda" else f"{platform.machine()} CPU"
-    print(f"{name} x {ranks.world}, {torch.get_num_threads()} threads, torch {torch.__version__}; {config.name}: "
-          f"{config.model.layers} layers, width {config.model.dim}, T {config.data.seq_len}, "
-          f"{config.data.batch_tokens} tokens a step\n")
+    print(
+        f"{name} x {ranks.world}, {torch.get_num_threads()} threads, torch {torch.__version__}; {config.name}: "
+        f"{config.model.layers} layers, width {config.model.dim}, T {config.data.seq_len}, "
+        f"{config.data.batch_tokens} tokens a step\n"
+    )
     rate = config.data.batch_tokens / seconds
     peak = peak_tflops(config.run.peak_tflops) * 1e12 * ranks.world or measured_peak(device)
     mfu = 3 * model.flops_per_token(config.data.seq_len) * rate / peak
@@ -128,14 +130,31 @@ def _quantisers(trainer: Trainer, stream: TokenStream, ranks: Ranks) -> None:
     rule = config.rules[0]
     banks = [p.detach() for n, p in trainer.model.named_parameters() if n.endswith(".weight") and p.numel() > 65_536]
     keywords = {"lo": rule.lo, "hi": rule.hi, "qmax": rule.qmax}
-    ours = seconds_of(lambda: [quantize_rows(w, rule.percentiles, search="per_tensor", half_scale=False, **keywords)
-                               for w in banks], device, 1)
+    ours = seconds_of(
+        lambda: [quantize_rows(w, rule.percentiles, search="per_tensor", half_scale=False, **keywords) for w in banks],
+        device,
+        1,
+    )
     plain = seconds_of(lambda: [plain_clip_search(w, rule.percentiles, **keywords) for w in banks], device, 1)
-    same = float(np.mean([float((quantize_rows(w, rule.percentiles, search="per_tensor", half_scale=False, **keywords).q
-                                 == plain_clip_search(w, rule.percentiles, **keywords)).float().mean())
-                          for w in banks[:2]]))
-    print(f"| clip search, 15 candidates, one sort / torch.quantile each | {ours:.2f} / {plain:.2f} s "
-          f"({plain / ours:.2f} x, {100 * same:.2f} % equal) |")
+    same = float(
+        np.mean(
+            [
+                float(
+                    (
+                        quantize_rows(w, rule.percentiles, search="per_tensor", half_scale=False, **keywords).q
+                        == plain_clip_search(w, rule.percentiles, **keywords)
+                    )
+                    .float()
+                    .mean()
+                )
+                for w in banks[:2]
+            ]
+        )
+    )
+    print(
+        f"| clip search, 15 candidates, one sort / torch.quantile each | {ours:.2f} / {plain:.2f} s "
+        f"({plain / ours:.2f} x, {100 * same:.2f} % equal) |"
+    )
     gptq = load("smoke").quant
     gptq.passthrough_max_numel, assert_gptq = 65_536, gptq.gptq
     assert assert_gptq is not None

@@ -187,8 +187,10 @@ def size_report(model_bytes: int, code: Sequence[Path], cap: int) -> SizeReport:
         ArtifactError: a code file is missing.
     """
     try:
-        sizes = [(path.name if path.parent.name == "" else f"{path.parent.name}/{path.name}", path.stat().st_size)
-                 for path in code]
+        sizes = [
+            (path.name if path.parent.name == "" else f"{path.parent.name}/{path.name}", path.stat().st_size)
+            for path in code
+        ]
     except OSError as error:
         raise ArtifactError(f"artifact.code_files: {error.filename}: {error.strerror}") from error
     return SizeReport(sizes, model_bytes, cap)

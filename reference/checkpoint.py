@@ -36,9 +36,15 @@ def save(path: Path, trainer: Trainer) -> None:
     tensors["random/torch"] = torch.get_rng_state()
     if not trainer.ranks.first:
         return
-    meta = {"format": FORMAT, "step": trainer.step, "elapsed": trainer.elapsed, "config": trainer.config.name,
-            "qat": trainer.qat_active, "swa_samples": trainer.swa.samples if trainer.swa is not None else 0,
-            "random": _random_state()}
+    meta = {
+        "format": FORMAT,
+        "step": trainer.step,
+        "elapsed": trainer.elapsed,
+        "config": trainer.config.name,
+        "qat": trainer.qat_active,
+        "swa_samples": trainer.swa.samples if trainer.swa is not None else 0,
+        "random": _random_state(),
+    }
     container.write(path, meta, tensors)
 
 
@@ -85,8 +91,10 @@ def _random_state() -> dict[str, Any]:
     """Python's and numpy's generators as plain values."""
     version, words, gauss = random.getstate()
     kind, keys, position, has_gauss, cached = np.random.get_state(legacy=True)  # type: ignore[misc]
-    return {"python": [version, list(words), gauss],
-            "numpy": [str(kind), [int(k) for k in keys], int(position), int(has_gauss), float(cached)]}
+    return {
+        "python": [version, list(words), gauss],
+        "numpy": [str(kind), [int(k) for k in keys], int(position), int(has_gauss), float(cached)],
+    }
 
 
 def _set_random_state(state: dict[str, Any]) -> None:

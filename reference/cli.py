@@ -30,14 +30,18 @@ def main() -> None:
 
 def _options(command: Callable[..., None]) -> Callable[..., None]:
     """Options of every command that builds a model."""
-    for option in reversed((
-        click.option("--config", "config_name", default="pr612", help="Name in reference/configs, or a TOML file."),
-        click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Changes one key; repeatable."),
-        click.option("--data-dir", type=click.Path(path_type=Path), default=Path("data"), help="Folder with shards."),
-        click.option("--out", type=click.Path(path_type=Path), default=Path("out"), help="Results and logs."),
-        click.option("--device", type=click.Choice(["", "cpu", "cuda"]), default="", help="Empty: a GPU if any."),
-        click.option("--run-id", default="", help="Name of the log; time of day by default."),
-    )):
+    for option in reversed(
+        (
+            click.option("--config", "config_name", default="pr612", help="Name in reference/configs, or a TOML file."),
+            click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Changes one key; repeatable."),
+            click.option(
+                "--data-dir", type=click.Path(path_type=Path), default=Path("data"), help="Folder with shards."
+            ),
+            click.option("--out", type=click.Path(path_type=Path), default=Path("out"), help="Results and logs."),
+            click.option("--device", type=click.Choice(["", "cpu", "cuda"]), default="", help="Empty: a GPU if any."),
+            click.option("--run-id", default="", help="Name of the log; time of day by default."),
+        )
+    ):
         command = option(command)
     return command
 
@@ -97,8 +101,12 @@ def quantize(weights: Path | None, **options: Any) -> None:
 
 @main.command()
 @_options
-@click.option("--artifact", type=click.Path(path_type=Path), default=None,
-              help="Artifact or float weights; default: the artifact in --out.")
+@click.option(
+    "--artifact",
+    type=click.Path(path_type=Path),
+    default=None,
+    help="Artifact or float weights; default: the artifact in --out.",
+)
 @click.option("--mode", type=click.Choice(["standard", "sliding", "ttt", "all"]), default="all")
 @click.option("--resume", is_flag=True, help="Save state while evaluating, and continue from it.")
 def evaluate(artifact: Path | None, mode: str, resume: bool, **options: Any) -> None:
@@ -114,8 +122,13 @@ def evaluate(artifact: Path | None, mode: str, resume: bool, **options: Any) -> 
 
 
 @main.command()
-@click.option("--text", "texts", multiple=True, type=click.Path(path_type=Path),
-              help="UTF-8 text or .jsonl with a text field; default: Python's own help texts.")
+@click.option(
+    "--text",
+    "texts",
+    multiple=True,
+    type=click.Path(path_type=Path),
+    help="UTF-8 text or .jsonl with a text field; default: Python's own help texts.",
+)
 @click.option("--tokenizer", default="auto", help="auto, sentencepiece or byte260.")
 @click.option("--out", type=click.Path(path_type=Path), default=None, help="Folder to keep; default: a temporary one.")
 @click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Changes one key; repeatable.")
@@ -153,8 +166,14 @@ def data() -> None:
 
 
 @data.command()
-@click.option("--text", "texts", multiple=True, required=True, type=click.Path(path_type=Path),
-              help="UTF-8 text (cut at blank lines) or .jsonl with a text field; repeatable.")
+@click.option(
+    "--text",
+    "texts",
+    multiple=True,
+    required=True,
+    type=click.Path(path_type=Path),
+    help="UTF-8 text (cut at blank lines) or .jsonl with a text field; repeatable.",
+)
 @click.option("--tokenizer", required=True, help="SentencePiece model, or byte260.")
 @click.option("--vocab-size", type=int, default=0, help="Refuse a tokenizer of another size; 0 accepts any.")
 @click.option("--out", type=click.Path(path_type=Path), required=True)
@@ -189,8 +208,10 @@ def inspect(paths: tuple[Path, ...]) -> None:
         tokens = read_shard(path)
         largest = int(tokens.max()) if tokens.size else 0
         bos = int(np.count_nonzero(tokens == BOS))
-        click.echo(f"{path.name}: {tokens.size} tokens, {bos} documents, largest id {largest}, "
-                   f"begins with BOS: {'yes' if tokens.size and int(tokens[0]) == BOS else 'no'}")
+        click.echo(
+            f"{path.name}: {tokens.size} tokens, {bos} documents, largest id {largest}, "
+            f"begins with BOS: {'yes' if tokens.size and int(tokens[0]) == BOS else 'no'}"
+        )
 
 
 @data.command()

@@ -55,11 +55,18 @@ class DataConfig:
     def __post_init__(self) -> None:
         at_least(self, 1, "vocab_size", "seq_len", "batch_tokens", "val_batch_tokens", "spans_per_step")
         require(self.vocab_size <= 65_536, "data.vocab_size", "token ids are uint16", self.vocab_size)
-        require(self.batch_tokens % self.spans_per_step == 0, "data.batch_tokens",
-                f"must be divisible by data.spans_per_step={self.spans_per_step}", self.batch_tokens)
-        require(self.span_tokens % self.seq_len == 0, "data.batch_tokens",
-                f"a span of batch_tokens/{self.spans_per_step} tokens must hold whole rows of {self.seq_len}",
-                self.batch_tokens)
+        require(
+            self.batch_tokens % self.spans_per_step == 0,
+            "data.batch_tokens",
+            f"must be divisible by data.spans_per_step={self.spans_per_step}",
+            self.batch_tokens,
+        )
+        require(
+            self.span_tokens % self.seq_len == 0,
+            "data.batch_tokens",
+            f"a span of batch_tokens/{self.spans_per_step} tokens must hold whole rows of {self.seq_len}",
+            self.batch_tokens,
+        )
 
     @property
     def span_tokens(self) -> int:
@@ -172,15 +179,24 @@ class ModelConfig:
     def __post_init__(self) -> None:
         at_least(self, 1, "layers", "dim", "heads", "kv_heads", "mlp_hidden")
         require(self.dim % self.heads == 0, "model.heads", f"must divide model.dim={self.dim}", self.heads)
-        require(self.heads % self.kv_heads == 0, "model.kv_heads", f"must divide model.heads={self.heads}",
-                self.kv_heads)
-        require(self.rope_dims % 2 == 0 and 0 <= self.rope_dims <= self.head_dim, "model.rope_dims",
-                f"must be even and at most the head width {self.head_dim}", self.rope_dims)
+        require(
+            self.heads % self.kv_heads == 0, "model.kv_heads", f"must divide model.heads={self.heads}", self.kv_heads
+        )
+        require(
+            self.rope_dims % 2 == 0 and 0 <= self.rope_dims <= self.head_dim,
+            "model.rope_dims",
+            f"must be even and at most the head width {self.head_dim}",
+            self.rope_dims,
+        )
         require(0 <= self.xsa_last_n <= self.layers, "model.xsa_last_n", f"must be 0..{self.layers}", self.xsa_last_n)
         for layer in self.value_embed.layers:
             require(0 <= layer < self.layers, "model.value_embed.layers", f"must be 0..{self.layers - 1}", layer)
-        require(self.bigram.hash != "xor" or self.bigram.buckets >= 2, "model.bigram.buckets",
-                "the xor hash needs two buckets or more", self.bigram.buckets)
+        require(
+            self.bigram.hash != "xor" or self.bigram.buckets >= 2,
+            "model.bigram.buckets",
+            "the xor hash needs two buckets or more",
+            self.bigram.buckets,
+        )
 
     @property
     def head_dim(self) -> int:
@@ -265,16 +281,37 @@ class ScheduleConfig:
     """Seed of weights (python, numpy, torch)."""
 
     def __post_init__(self) -> None:
-        at_least(self, 0, "iterations", "warmdown", "max_wallclock_seconds", "reserve_seconds", "compile_warmup_steps",
-                 "val_every", "checkpoint_every")
+        at_least(
+            self,
+            0,
+            "iterations",
+            "warmdown",
+            "max_wallclock_seconds",
+            "reserve_seconds",
+            "compile_warmup_steps",
+            "val_every",
+            "checkpoint_every",
+        )
         at_least(self, 1, "log_every")
         limited = self.max_wallclock_seconds > 0
-        require(self.mode != "wallclock" or limited, "schedule.max_wallclock_seconds",
-                'must be above 0 when schedule.mode = "wallclock"', self.max_wallclock_seconds)
-        require(not limited or self.reserve_seconds < self.max_wallclock_seconds, "schedule.reserve_seconds",
-                f"must be below schedule.max_wallclock_seconds={self.max_wallclock_seconds}", self.reserve_seconds)
-        require(self.mode != "replay" or bool(self.replay_file), "schedule.replay_file",
-                'must name a file when schedule.mode = "replay"', self.replay_file)
+        require(
+            self.mode != "wallclock" or limited,
+            "schedule.max_wallclock_seconds",
+            'must be above 0 when schedule.mode = "wallclock"',
+            self.max_wallclock_seconds,
+        )
+        require(
+            not limited or self.reserve_seconds < self.max_wallclock_seconds,
+            "schedule.reserve_seconds",
+            f"must be below schedule.max_wallclock_seconds={self.max_wallclock_seconds}",
+            self.reserve_seconds,
+        )
+        require(
+            self.mode != "replay" or bool(self.replay_file),
+            "schedule.replay_file",
+            'must name a file when schedule.mode = "replay"',
+            self.replay_file,
+        )
 
 
 @dataclass(kw_only=True)
@@ -292,10 +329,18 @@ class AveragingConfig:
 
     def __post_init__(self) -> None:
         require(0 <= self.ema_decay < 1, "averaging.ema_decay", "must be in [0, 1)", self.ema_decay)
-        require(self.apply != "ema" or self.ema_decay > 0, "averaging.ema_decay",
-                'must be above 0 when averaging.apply = "ema"', self.ema_decay)
-        require(self.apply != "swa" or self.swa_every > 0, "averaging.swa_every",
-                'must be above 0 when averaging.apply = "swa"', self.swa_every)
+        require(
+            self.apply != "ema" or self.ema_decay > 0,
+            "averaging.ema_decay",
+            'must be above 0 when averaging.apply = "ema"',
+            self.ema_decay,
+        )
+        require(
+            self.apply != "swa" or self.swa_every > 0,
+            "averaging.swa_every",
+            'must be above 0 when averaging.apply = "swa"',
+            self.swa_every,
+        )
 
 
 @dataclass(kw_only=True)
@@ -363,14 +408,30 @@ class Config:
 
     def __post_init__(self) -> None:
         length = max(self.data.seq_len, self.eval.seq_len)
-        require(not self.ttt.enabled or self.ttt.chunk_tokens >= self.eval.seq_len, "ttt.chunk_tokens",
-                f"must be at least eval.seq_len={self.eval.seq_len}", self.ttt.chunk_tokens)
-        require(not self.ttt.enabled or self.ttt.chunk_tokens % self.eval.stride == 0, "ttt.chunk_tokens",
-                f"must be a multiple of eval.stride={self.eval.stride}", self.ttt.chunk_tokens)
-        require(self.model.bigram.hash != "xor" or self.data.vocab_size <= 59_137, "data.vocab_size",
-                "the xor hash overflows int32 above 59,137", self.data.vocab_size)
-        require(length % self.eval.stride == 0 or self.eval.tail == "exact", "eval.stride",
-                f"the legacy tail needs a divisor of {length}", self.eval.stride)
+        require(
+            not self.ttt.enabled or self.ttt.chunk_tokens >= self.eval.seq_len,
+            "ttt.chunk_tokens",
+            f"must be at least eval.seq_len={self.eval.seq_len}",
+            self.ttt.chunk_tokens,
+        )
+        require(
+            not self.ttt.enabled or self.ttt.chunk_tokens % self.eval.stride == 0,
+            "ttt.chunk_tokens",
+            f"must be a multiple of eval.stride={self.eval.stride}",
+            self.ttt.chunk_tokens,
+        )
+        require(
+            self.model.bigram.hash != "xor" or self.data.vocab_size <= 59_137,
+            "data.vocab_size",
+            "the xor hash overflows int32 above 59,137",
+            self.data.vocab_size,
+        )
+        require(
+            length % self.eval.stride == 0 or self.eval.tail == "exact",
+            "eval.stride",
+            f"the legacy tail needs a divisor of {length}",
+            self.eval.stride,
+        )
 
     def to_dict(self) -> dict[str, Any]:
         """Plain dictionaries and lists, for the log and the artifact header."""

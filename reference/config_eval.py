@@ -38,8 +38,9 @@ class QuantRule:
         return (self.hi - self.lo).bit_length()
 
     def __post_init__(self) -> None:
-        require(-128 <= self.lo < self.hi <= 127, "quant.rules.lo/hi", "must be a range inside int8",
-                (self.lo, self.hi))
+        require(
+            -128 <= self.lo < self.hi <= 127, "quant.rules.lo/hi", "must be a range inside int8", (self.lo, self.hi)
+        )
         require(1 <= self.qmax <= self.hi, "quant.rules.qmax", f"must be 1..{self.hi}", self.qmax)
         require(bool(self.percentiles), "quant.rules.percentiles", "must not be empty", self.percentiles)
         for p in self.percentiles:

@@ -29,8 +29,15 @@ VERSION = 1
 PREFIX = struct.Struct("<8sIQ")
 MAX_HEADER = 16 << 20
 DTYPES = {
-    "float64": torch.float64, "float32": torch.float32, "float16": torch.float16, "bfloat16": torch.bfloat16,
-    "int64": torch.int64, "int32": torch.int32, "int16": torch.int16, "int8": torch.int8, "uint8": torch.uint8,
+    "float64": torch.float64,
+    "float32": torch.float32,
+    "float16": torch.float16,
+    "bfloat16": torch.bfloat16,
+    "int64": torch.int64,
+    "int32": torch.int32,
+    "int16": torch.int16,
+    "int8": torch.int8,
+    "uint8": torch.uint8,
     "bool": torch.bool,
 }
 _NAMES = {dtype: name for name, dtype in DTYPES.items()}
@@ -64,8 +71,9 @@ def _parts(meta: Mapping[str, Any], tensors: Mapping[str, Tensor]) -> Iterator[b
     for data in arrays.values():
         crc = zlib.crc32(data, crc)
     entries = [{"name": n, "dtype": _NAMES[t.dtype], "shape": list(t.shape)} for n, t in tensors.items()]
-    header = json.dumps({"crc32": crc, "meta": meta, "tensors": entries}, sort_keys=True, separators=(",", ":"),
-                        allow_nan=False).encode()
+    header = json.dumps(
+        {"crc32": crc, "meta": meta, "tensors": entries}, sort_keys=True, separators=(",", ":"), allow_nan=False
+    ).encode()
     yield PREFIX.pack(MAGIC, VERSION, len(header))
     yield header
     yield from arrays.values()

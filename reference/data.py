@@ -145,7 +145,14 @@ class BatchLoader:
     """
 
     def __init__(
-        self, stream: TokenStream, *, span_tokens: int, seq_len: int, spans: int, rank: int, world: int,
+        self,
+        stream: TokenStream,
+        *,
+        span_tokens: int,
+        seq_len: int,
+        spans: int,
+        rank: int,
+        world: int,
         device: torch.device,
     ) -> None:
         if spans % world:

@@ -95,22 +95,34 @@ def check_counts(score: Score, config: Config) -> None:
     Raises:
         ScoringError: naming both numbers.
     """
-    for key, expected, found in (("scored_tokens", config.eval.scored_tokens, score.tokens),
-                                 ("scored_bytes", config.eval.scored_bytes, score.bytes)):
+    for key, expected, found in (
+        ("scored_tokens", config.eval.scored_tokens, score.tokens),
+        ("scored_bytes", config.eval.scored_bytes, score.bytes),
+    ):
         if expected and expected != found:
             raise ScoringError(f"counted {found}, but eval.{key} is {expected}; set it to 0 for other data")
 
 
 def save_state(
-    path: Path | None, mode: str, following: int, evaluation: Evaluation, accumulator: Accumulator,
+    path: Path | None,
+    mode: str,
+    following: int,
+    evaluation: Evaluation,
+    accumulator: Accumulator,
     extra: dict[str, torch.Tensor] | None = None,
 ) -> None:
     """Writes what is needed to go on at item `following`."""
     if path is None:
         return
     meta, tensors = accumulator.state()
-    meta |= {"mode": mode, "next": following, "world": evaluation.ranks.world, "events": evaluation.ledger.events,
-             "positions": evaluation.stream.positions, "config": evaluation.config.to_dict()}
+    meta |= {
+        "mode": mode,
+        "next": following,
+        "world": evaluation.ranks.world,
+        "events": evaluation.ledger.events,
+        "positions": evaluation.stream.positions,
+        "config": evaluation.config.to_dict(),
+    }
     container.write(path, meta, {**tensors, **(extra or {})})
 
 
@@ -123,8 +135,12 @@ def load_state(path: Path | None, mode: str, evaluation: Evaluation) -> tuple[di
     if path is None or not path.is_file():
         return None
     meta, tensors = container.read(path)
-    expected = {"mode": mode, "world": evaluation.ranks.world, "positions": evaluation.stream.positions,
-                "config": _plain(evaluation.config)}
+    expected = {
+        "mode": mode,
+        "world": evaluation.ranks.world,
+        "positions": evaluation.stream.positions,
+        "config": _plain(evaluation.config),
+    }
     for key, value in expected.items():
         if meta.get(key) != value:
             raise ArtifactError(f"{path}: saved by a run with another {key}; delete the file to begin again")

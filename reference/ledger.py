@@ -106,7 +106,8 @@ def check(events: Sequence[dict[str, Any]], positions: int, scoring_pass: str, *
         elif event["event"] == "Update" and event["split"] == "val":
             for begin, end in spans:
                 if not scored[begin:end].all():
-                    raise ScoringError(f"position {begin + int((~scored[begin:end]).argmax())} is trained on before "
-                                       "it is scored")
+                    raise ScoringError(
+                        f"position {begin + int((~scored[begin:end]).argmax())} is trained on before it is scored"
+                    )
     if not scored.all():
         raise ScoringError(f"position {int((~scored).argmax())} is never scored")

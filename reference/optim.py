@@ -183,8 +183,9 @@ class Adam:
         parameters = [{"params": [p for _, p in members], "lr": lr, "base_lr": lr} for lr, members in groups.items()]
         cuda = any(p.is_cuda for members in groups.values() for _, p in members)
         kernels: dict[str, bool] = {"fused": True} if cuda else {"foreach": True}
-        self.adamw = torch.optim.AdamW(parameters, betas=config.betas, eps=config.eps,
-                                       weight_decay=config.adam_weight_decay, **kernels)  # type: ignore[arg-type]
+        self.adamw = torch.optim.AdamW(
+            parameters, betas=config.betas, eps=config.eps, weight_decay=config.adam_weight_decay, **kernels
+        )  # type: ignore[arg-type]
 
     def step(self, scale: float) -> None:
         """One update with every learning rate multiplied by `scale`."""

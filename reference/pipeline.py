@@ -74,8 +74,10 @@ def train(work: Workspace, *, resume: bool = False) -> Path:
     hessians = None
     if any(rule.gptq for rule in config.quant.rules):
         hessians = collect_hessians(trainer.model, stream, config, work.ranks)
-        log.line(f"gptq:calibrated rows:{config.quant.gptq.nsamples if config.quant.gptq else 0} split:train "
-                 f"time:{1000 * (time.perf_counter() - began):.0f}ms")
+        log.line(
+            f"gptq:calibrated rows:{config.quant.gptq.nsamples if config.quant.gptq else 0} split:train "
+            f"time:{1000 * (time.perf_counter() - began):.0f}ms"
+        )
     path = quantize(work, trainer.model, hessians)
     used = trainer.elapsed + time.perf_counter() - began
     budget = config.schedule.max_wallclock_seconds
@@ -91,8 +93,13 @@ def log_header(work: Workspace, trainer: Trainer, validation: ValidationStream) 
     data, schedule = config.data, config.schedule
     log.event("config", **config.to_dict())
     known = matching_fingerprint(validation, data.vocab_size)
-    log.event("validation", tokens=validation.positions, bytes=validation.bytes, documents=validation.documents,
-              fingerprint=known.name if known else None)
+    log.event(
+        "validation",
+        tokens=validation.positions,
+        bytes=validation.bytes,
+        documents=validation.documents,
+        fingerprint=known.name if known else None,
+    )
     kind = "byte260" if data.tokenizer == "byte260" else "sentencepiece"
     shards = len(find_shards(work.data_dir, data.train_glob))
     log.line(f"val_bpb:enabled tokenizer_kind={kind} tokenizer_path={data.tokenizer}")
@@ -100,8 +107,10 @@ def log_header(work: Workspace, trainer: Trainer, validation: ValidationStream) 
     log.line(f"val_loader:shards pattern={data.val_glob} tokens:{validation.positions}")
     log.line(f"model_params:{sum(p.numel() for p in trainer.model.parameters())}")
     log.line(f"world_size:{work.ranks.world} grad_accum_steps:{trainer.loader.micro_steps}")
-    log.line(f"train_batch_tokens:{data.batch_tokens} train_seq_len:{data.seq_len} iterations:{schedule.iterations} "
-             f"warmup_steps:{schedule.compile_warmup_steps} max_wallclock_seconds:{schedule.max_wallclock_seconds:.3f}")
+    log.line(
+        f"train_batch_tokens:{data.batch_tokens} train_seq_len:{data.seq_len} iterations:{schedule.iterations} "
+        f"warmup_steps:{schedule.compile_warmup_steps} max_wallclock_seconds:{schedule.max_wallclock_seconds:.3f}"
+    )
     log.line(f"seed:{schedule.seed}")
 
 
@@ -133,13 +142,21 @@ def _log_sizes(work: Workspace, quantised: QuantizedModel, weights_file: int, pa
     name = f"{label(config)}+{config.artifact.compressor}"
     log.line(f"Serialized model: {weights_file} bytes")
     log.line(f"Code size: {code_bytes} bytes")
-    log.line(f"Serialized model {name}: {packed} bytes (payload:{payload} raw_torch:{raw} "
-             f"payload_ratio:{float_bytes / max(payload, 1):.2f}x)")
+    log.line(
+        f"Serialized model {name}: {packed} bytes (payload:{payload} raw_torch:{raw} "
+        f"payload_ratio:{float_bytes / max(payload, 1):.2f}x)"
+    )
     log.line(f"Total submission size {name}: {report.total} bytes")
     for line in report.lines():
         log.line(line)
-    log.event("artifact", model_bytes=packed, code_bytes=code_bytes, total=report.total, cap=report.cap,
-              tensors=report_rows(quantised))
+    log.event(
+        "artifact",
+        model_bytes=packed,
+        code_bytes=code_bytes,
+        total=report.total,
+        cap=report.cap,
+        tensors=report_rows(quantised),
+    )
 
 
 def load_model(work: Workspace, path: Path) -> GPT:
@@ -166,8 +183,9 @@ def evaluate(work: Workspace, path: Path, modes: tuple[str, ...] = MODES, *, res
     scores: dict[str, Score] = {}
     for mode in modes:
         model = load_model(work, path)
-        evaluation = Evaluation(work.config, model, validation, work.ranks,
-                                state_folder=work.out / "state" if resume else None)
+        evaluation = Evaluation(
+            work.config, model, validation, work.ranks, state_folder=work.out / "state" if resume else None
+        )
         evaluation.ledger.add("Load", artifact=path.name)
         began = time.perf_counter()
         run = {"standard": standard, "sliding": sliding, "ttt": lambda e: score_first(e, work.log)}[mode]
@@ -176,8 +194,10 @@ def evaluate(work: Workspace, path: Path, modes: tuple[str, ...] = MODES, *, res
         evaluation.ledger.add("Report", metric="val_bpb", value=scores[mode].bpb)
         _finish(work, mode, scores[mode], evaluation, seconds, path)
     if work.ranks.first:
-        rows = {mode: {"val_loss": s.loss, "val_bpb": s.bpb, "tokens": s.tokens, "bytes": s.bytes, "repeats": s.repeats}
-                for mode, s in scores.items()}
+        rows = {
+            mode: {"val_loss": s.loss, "val_bpb": s.bpb, "tokens": s.tokens, "bytes": s.bytes, "repeats": s.repeats}
+            for mode, s in scores.items()
+        }
         (work.out / "results.json").write_text(json.dumps(rows, indent=1) + "\n", encoding="utf-8")
     return scores
 
@@ -191,8 +211,10 @@ def _finish(work: Workspace, mode: str, score: Score, evaluation: Evaluation, se
     quantised = path.name != WEIGHTS_FILE
     kind = label(work.config) if quantised else "float"
     if mode == "standard" and quantised:
-        work.log.line(f"final_{kind}_{work.config.artifact.compressor}_roundtrip val_loss:{score.loss:.4f} "
-                      f"val_bpb:{score.bpb:.4f} eval:{1000 * seconds:.0f}ms")
+        work.log.line(
+            f"final_{kind}_{work.config.artifact.compressor}_roundtrip val_loss:{score.loss:.4f} "
+            f"val_bpb:{score.bpb:.4f} eval:{1000 * seconds:.0f}ms"
+        )
     before = "pre_ttt_quant_eval" if quantised else "pre_ttt_float_eval"
     lines = {
         "standard": f"{before} val_loss:{score.loss:.6f} val_bpb:{score.bpb:.6f} elapsed:{seconds:.1f}s",
@@ -201,5 +223,14 @@ def _finish(work: Workspace, mode: str, score: Score, evaluation: Evaluation, se
     }
     work.log.line(lines[mode])
     work.log.line(f"scored_tokens:{score.tokens} scored_bytes:{score.bytes}")
-    work.log.event("score", mode=mode, weights=kind, loss=score.loss, bpb=score.bpb, scored_tokens=score.tokens,
-                   scored_bytes=score.bytes, repeats=score.repeats, seconds=seconds)
+    work.log.event(
+        "score",
+        mode=mode,
+        weights=kind,
+        loss=score.loss,
+        bpb=score.bpb,
+        scored_tokens=score.tokens,
+        scored_bytes=score.bytes,
+        repeats=score.repeats,
+        seconds=seconds,
+    )

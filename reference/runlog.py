@@ -68,8 +68,10 @@ class RunLog:
 
 def _preamble() -> str:
     """Source of the program, then python, torch and device."""
-    sources = "".join(f"# file: {path.relative_to(PACKAGE.parent).as_posix()}\n{path.read_text(encoding='utf-8')}\n"
-                      for path in source_files())
+    sources = "".join(
+        f"# file: {path.relative_to(PACKAGE.parent).as_posix()}\n{path.read_text(encoding='utf-8')}\n"
+        for path in source_files()
+    )
     rule = "=" * 100
     versions = f"Running Python {sys.version}\nRunning PyTorch {torch.__version__}"
     return f"{sources}{rule}\n{versions}\n{device_report()}\n{rule}\n"
@@ -85,8 +87,16 @@ def device_report() -> str:
         return f"nvidia-smi failed: {error}"
 
 
-PEAK_TFLOPS = (("H100", 989.0), ("H200", 989.0), ("H800", 989.0), ("A100", 312.0), ("A800", 312.0), ("B200", 2250.0),
-               ("L40S", 362.0), ("4090", 165.0))
+PEAK_TFLOPS = (
+    ("H100", 989.0),
+    ("H200", 989.0),
+    ("H800", 989.0),
+    ("A100", 312.0),
+    ("A800", 312.0),
+    ("B200", 2250.0),
+    ("L40S", 362.0),
+    ("4090", 165.0),
+)
 """Dense bf16 peak by a part of the device name."""
 
 
@@ -102,8 +112,11 @@ def progress_text(step: int, steps: int, loss: float, tokens_per_second: float, 
     """Bar with loss, tokens/s, MFU (when known) and the time left."""
     width = 24
     filled = min(width, width * step // max(steps, 1))
-    parts = [f"[{'#' * filled}{'.' * (width - filled)}] {step}/{steps}", f"loss {loss:.4f}",
-             f"{tokens_per_second:,.0f} tok/s"]
+    parts = [
+        f"[{'#' * filled}{'.' * (width - filled)}] {step}/{steps}",
+        f"loss {loss:.4f}",
+        f"{tokens_per_second:,.0f} tok/s",
+    ]
     if mfu > 0:
         parts.append(f"MFU {100 * mfu:.1f} %")
     parts.append("left " + time.strftime("%H:%M:%S", time.gmtime(max(seconds_left, 0))))

@@ -100,8 +100,13 @@ def make_data(folder: Path, texts: Sequence[Path], tokenizer: str = "auto") -> t
 
 
 def run(
-    out: Path, *, texts: Sequence[Path] = (), tokenizer: str = "auto", overrides: Sequence[str] = (),
-    ranks: Ranks | None = None, console: bool = True,
+    out: Path,
+    *,
+    texts: Sequence[Path] = (),
+    tokenizer: str = "auto",
+    overrides: Sequence[str] = (),
+    ranks: Ranks | None = None,
+    console: bool = True,
 ) -> SmokeResult:
     """Runs everything in `out` (data, logs, artifact, ledgers); nothing is skipped."""
     clock, ranks = _Clock(), ranks or Ranks()

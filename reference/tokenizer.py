@@ -121,8 +121,9 @@ def _sentencepiece() -> Any:
     try:
         return importlib.import_module("sentencepiece")
     except ImportError as error:
-        raise DataError("sentencepiece is not installed: install the extra 'torch', or use data.tokenizer=byte260") \
-            from error
+        raise DataError(
+            "sentencepiece is not installed: install the extra 'torch', or use data.tokenizer=byte260"
+        ) from error
 
 
 def sentencepiece_tables(processor: Any, vocab_size: int) -> ByteTables:
@@ -158,8 +159,12 @@ def load_tokenizer(name: str, vocab_size: int, *, folder: Path | None = None, sh
         return _checked(ByteTokenizer(), name, vocab_size)
     candidates = [Path(name)]
     if folder is not None:
-        candidates += [folder / name, folder / "tokenizers" / name, folder.parent / "tokenizers" / name,
-                       folder.parent.parent / "tokenizers" / name]
+        candidates += [
+            folder / name,
+            folder / "tokenizers" / name,
+            folder.parent / "tokenizers" / name,
+            folder.parent.parent / "tokenizers" / name,
+        ]
     path = next((p for p in candidates if p.is_file()), None)
     if path is None:
         raise DataError(f"tokenizer {name} not found; set data.tokenizer to the path of the model file")
@@ -186,10 +191,23 @@ def train_sentencepiece(texts: list[str], path: Path, vocab_size: int) -> None:
     model = io.BytesIO()
     try:
         _sentencepiece().SentencePieceTrainer.train(
-            sentence_iterator=iter(texts), model_writer=model, model_type="bpe", vocab_size=vocab_size,
-            character_coverage=0.999, byte_fallback=True, split_digits=True, normalization_rule_name="nmt_nfkc",
-            add_dummy_prefix=False, pad_id=0, bos_id=1, eos_id=2, unk_id=3, hard_vocab_limit=True, minloglevel=2,
-            num_threads=1, max_sentence_length=16_384,
+            sentence_iterator=iter(texts),
+            model_writer=model,
+            model_type="bpe",
+            vocab_size=vocab_size,
+            character_coverage=0.999,
+            byte_fallback=True,
+            split_digits=True,
+            normalization_rule_name="nmt_nfkc",
+            add_dummy_prefix=False,
+            pad_id=0,
+            bos_id=1,
+            eos_id=2,
+            unk_id=3,
+            hard_vocab_limit=True,
+            minloglevel=2,
+            num_threads=1,
+            max_sentence_length=16_384,
         )
     except RuntimeError as error:
         raise DataError(f"no tokenizer of {vocab_size} pieces fits this text: {error}; use byte260") from error

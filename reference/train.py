@@ -55,8 +55,14 @@ class Trainer:
     """State of a run: weights, optimisers, averages, step and clock."""
 
     def __init__(
-        self, config: Config, stream: TokenStream, validation: ValidationStream | None, ranks: Ranks, log: RunLog,
-        *, checkpoint_path: Path | None = None,
+        self,
+        config: Config,
+        stream: TokenStream,
+        validation: ValidationStream | None,
+        ranks: Ranks,
+        log: RunLog,
+        *,
+        checkpoint_path: Path | None = None,
     ) -> None:
         seed_everything(config.schedule.seed)
         self.config, self.stream, self.validation, self.ranks, self.log = config, stream, validation, ranks, log
@@ -79,8 +85,12 @@ class Trainer:
 
     def _make_optimisers(self) -> None:
         config, optim = self.config, self.config.optim
-        groups = partition(self.model, optim, bigram_scale_trainable=config.model.bigram.scale_trainable,
-                           first_decoder=self.model.encoder_blocks)
+        groups = partition(
+            self.model,
+            optim,
+            bigram_scale_trainable=config.model.bigram.scale_trainable,
+            first_decoder=self.model.encoder_blocks,
+        )
         self.muon, self.adam = Muon(groups.muon, optim, self.ranks), Adam(groups.adam, optim)
         orphans = [p for _, p in groups.orphans]
         if optim.orphans == "frozen":
@@ -94,8 +104,15 @@ class Trainer:
 
     def _new_loader(self) -> BatchLoader:
         data = self.config.data
-        return BatchLoader(self.stream, span_tokens=data.span_tokens, seq_len=data.seq_len, spans=data.spans_per_step,
-                           rank=self.ranks.rank, world=self.ranks.world, device=self.ranks.device)
+        return BatchLoader(
+            self.stream,
+            span_tokens=data.span_tokens,
+            seq_len=data.seq_len,
+            spans=data.spans_per_step,
+            rank=self.ranks.rank,
+            world=self.ranks.world,
+            device=self.ranks.device,
+        )
 
     def run(self) -> None:
         """Trains to the end of the schedule or of the budget and leaves the chosen average in the model."""
@@ -119,8 +136,10 @@ class Trainer:
                 self._log_step(record)
             self._save_if_due()
         if stopped and self.step < schedule.iterations:
-            self.log.line(f"stopping_early: wallclock_cap train_time:{1000 * self.elapsed:.0f}ms "
-                          f"step:{self.step}/{schedule.iterations}")
+            self.log.line(
+                f"stopping_early: wallclock_cap train_time:{1000 * self.elapsed:.0f}ms "
+                f"step:{self.step}/{schedule.iterations}"
+            )
         self._log_memory()
         self.finish()
 
@@ -218,8 +237,10 @@ class Trainer:
         """Puts the chosen average into the model and logs what it is worth."""
         self.loader.close()
         self.set_qat(False)
-        average = {"ema": self.ema.state_dict() if self.ema is not None else {},
-                   "swa": self.swa.mean() if self.swa is not None else {}}.get(self.config.averaging.apply, {})
+        average = {
+            "ema": self.ema.state_dict() if self.ema is not None else {},
+            "swa": self.swa.mean() if self.swa is not None else {},
+        }.get(self.config.averaging.apply, {})
         if not average:
             return
         self.log.line(f"{self.config.averaging.apply}:applying {self.config.averaging.apply.upper()} weights")
@@ -227,8 +248,10 @@ class Trainer:
         if self.validation is not None:
             began = time.perf_counter()
             score = self.evaluate()
-            self.log.line(f"DIAGNOSTIC post_{self.config.averaging.apply} val_loss:{score.loss:.4f} "
-                          f"val_bpb:{score.bpb:.4f} eval_time:{1000 * (time.perf_counter() - began):.0f}ms")
+            self.log.line(
+                f"DIAGNOSTIC post_{self.config.averaging.apply} val_loss:{score.loss:.4f} "
+                f"val_bpb:{score.bpb:.4f} eval_time:{1000 * (time.perf_counter() - began):.0f}ms"
+            )
 
     def evaluate(self) -> Score:
         """Standard evaluation of the current weights."""
@@ -238,17 +261,22 @@ class Trainer:
     def _validate(self) -> None:
         score = self.evaluate()
         average = 1000 * self.elapsed / max(self.step, 1)
-        self.log.line(f"step:{self.step}/{self.config.schedule.iterations} val_loss:{score.loss:.4f} "
-                      f"val_bpb:{score.bpb:.4f} train_time:{1000 * self.elapsed:.0f}ms step_avg:{average:.2f}ms")
-        self.log.event("val", step=self.step, loss=score.loss, bpb=score.bpb, scored_tokens=score.tokens,
-                       scored_bytes=score.bytes)
+        self.log.line(
+            f"step:{self.step}/{self.config.schedule.iterations} val_loss:{score.loss:.4f} "
+            f"val_bpb:{score.bpb:.4f} train_time:{1000 * self.elapsed:.0f}ms step_avg:{average:.2f}ms"
+        )
+        self.log.event(
+            "val", step=self.step, loss=score.loss, bpb=score.bpb, scored_tokens=score.tokens, scored_bytes=score.bytes
+        )
         self.model.train()
 
     def _log_step(self, record: StepRecord) -> None:
         loss = float(self.ranks.sum_(record.loss.clone())) / self.ranks.world
         iterations, average = self.config.schedule.iterations, self.elapsed / max(self.step, 1)
-        self.log.line(f"step:{self.step}/{iterations} train_loss:{loss:.4f} train_time:{1000 * self.elapsed:.0f}ms "
-                      f"step_avg:{1000 * average:.2f}ms")
+        self.log.line(
+            f"step:{self.step}/{iterations} train_loss:{loss:.4f} train_time:{1000 * self.elapsed:.0f}ms "
+            f"step_avg:{1000 * average:.2f}ms"
+        )
         rate = self.config.data.batch_tokens / max(average, 1e-9)
         peak = peak_tflops(self.config.run.peak_tflops) * 1e12 * self.ranks.world
         flops = 3 * self.model.flops_per_token(self.config.data.seq_len) * rate
@@ -256,9 +284,18 @@ class Trainer:
         optim = self.config.optim
         rates = {"tok": optim.tok_lr, "matrix": optim.matrix_lr, "scalar": optim.scalar_lr}
         # `step` is the number of the update, from 0, as in the `scale` events that a replay reads.
-        self.log.event("step", step=record.step, loss=loss, scale=record.scale, momentum=record.momentum,
-                       lr={key: value * record.scale for key, value in rates.items()},
-                       grad_norm=float(record.grad_norm), seconds=self.elapsed, tokens_per_second=rate, mfu=mfu)
+        self.log.event(
+            "step",
+            step=record.step,
+            loss=loss,
+            scale=record.scale,
+            momentum=record.momentum,
+            lr={key: value * record.scale for key, value in rates.items()},
+            grad_norm=float(record.grad_norm),
+            seconds=self.elapsed,
+            tokens_per_second=rate,
+            mfu=mfu,
+        )
         left = min((iterations - self.step) * average, self.schedule.budget - self.elapsed)
         self.log.progress(progress_text(self.step, iterations, loss, rate, mfu, left))
 

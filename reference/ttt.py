@@ -70,8 +70,16 @@ class TestTimeStep:
 
     __test__ = False
 
-    def __init__(self, model: GPT, parameters: list[nn.Parameter], config: TTTConfig, ranks: Ranks, *,
-                 compiled: bool = False, graphs: bool = False) -> None:
+    def __init__(
+        self,
+        model: GPT,
+        parameters: list[nn.Parameter],
+        config: TTTConfig,
+        ranks: Ranks,
+        *,
+        compiled: bool = False,
+        graphs: bool = False,
+    ) -> None:
         self.config, self.ranks, self.graphs = config, ranks, graphs and ranks.device.type == "cuda"
         self.flat = FlatParameters(parameters)
         self.loss: Callable[[Tensor, Tensor], Tensor] = torch.compile(model, dynamic=False) if compiled else model
@@ -219,8 +227,15 @@ class _Run:
         score = self.sums.running(self.evaluation.ranks)
         seconds = time.perf_counter() - self.started
         self.log.line(f"  ttt_chunk [{chunk + 1}/{self.chunks}] bpb={score.bpb:.6f} time={seconds:.1f}s")
-        self.log.event("ttt_chunk", chunk=chunk + 1, chunks=self.chunks, bpb=score.bpb, tokens=score.tokens,
-                       seconds=seconds, scope="all")
+        self.log.event(
+            "ttt_chunk",
+            chunk=chunk + 1,
+            chunks=self.chunks,
+            bpb=score.bpb,
+            tokens=score.tokens,
+            seconds=seconds,
+            scope="all",
+        )
 
 
 def row_batches(rows: int, config: TTTConfig, ranks: Ranks) -> list[tuple[int, int, float]]:
@@ -257,8 +272,10 @@ def score_first(evaluation: Evaluation, log: RunLog | None = None) -> Score:
     chosen = select(model, config.ttt.select)
     count, total = sum(p.numel() for _, p in chosen), sum(p.numel() for p in model.parameters())
     if config.ttt.trainable_params and count != config.ttt.trainable_params:
-        raise ConfigError(f"ttt.trainable_params: the selection has {count} parameters, the configuration expects "
-                          f"{config.ttt.trainable_params}; set it to 0 when it is meant to be another selection")
+        raise ConfigError(
+            f"ttt.trainable_params: the selection has {count} parameters, the configuration expects "
+            f"{config.ttt.trainable_params}; set it to 0 when it is meant to be another selection"
+        )
     required = {name: p.requires_grad for name, p in model.named_parameters()}
     names = {name for name, _ in chosen}
     for name, parameter in model.named_parameters():
@@ -266,8 +283,14 @@ def score_first(evaluation: Evaluation, log: RunLog | None = None) -> Score:
     if config.qat.ttt == "effective":
         set_fake_quant(model, FakeQuant.of(config.qat))
     on_gpu = evaluation.ranks.device.type == "cuda"
-    step = TestTimeStep(model, [p for _, p in chosen], config.ttt, evaluation.ranks,
-                        compiled=config.run.compile and on_gpu, graphs=config.run.cuda_graphs)
+    step = TestTimeStep(
+        model,
+        [p for _, p in chosen],
+        config.ttt,
+        evaluation.ranks,
+        compiled=config.run.compile and on_gpu,
+        graphs=config.run.cuda_graphs,
+    )
     try:
         return _run_chunks(_Run(evaluation, log, step), count, total - count)
     finally:
@@ -279,10 +302,12 @@ def score_first(evaluation: Evaluation, log: RunLog | None = None) -> Score:
 
 def _run_chunks(run: _Run, unfrozen: int, frozen: int) -> Score:
     evaluation, config, log = run.evaluation, run.evaluation.config, run.log
-    log.line(f"ttt_sliding:start chunks={run.chunks} chunk_tokens={config.ttt.chunk_tokens} "
-             f"total_windows={len(run.plan)} stride={config.eval.stride} ttt_lr={config.ttt.lr} "
-             f"ttt_epochs={config.ttt.epochs} ttt_optimizer={config.ttt.optimizer} "
-             f"freeze_blocks={config.ttt.select.freeze_blocks}")
+    log.line(
+        f"ttt_sliding:start chunks={run.chunks} chunk_tokens={config.ttt.chunk_tokens} "
+        f"total_windows={len(run.plan)} stride={config.eval.stride} ttt_lr={config.ttt.lr} "
+        f"ttt_epochs={config.ttt.epochs} ttt_optimizer={config.ttt.optimizer} "
+        f"freeze_blocks={config.ttt.select.freeze_blocks}"
+    )
     log.line(f"ttt_sliding:params unfrozen={unfrozen} frozen={frozen}")
     path = evaluation.state_path("ttt")
     first = 0
@@ -303,6 +328,8 @@ def _run_chunks(run: _Run, unfrozen: int, frozen: int) -> Score:
     score = run.sums.finish(evaluation.ranks)
     check_counts(score, config)
     drop_state(path)
-    log.line(f"ttt_sliding:done val_loss={score.loss:.6f} val_bpb={score.bpb:.6f} "
-             f"elapsed={time.perf_counter() - run.started:.1f}s")
+    log.line(
+        f"ttt_sliding:done val_loss={score.loss:.6f} val_bpb={score.bpb:.6f} "
+        f"elapsed={time.perf_counter() - run.started:.1f}s"
+    )
     return score

@@ -106,8 +106,10 @@ class ValidationStream:
         """
         for what, expected, found in (("val_tokens", tokens, self.positions), ("val_bytes", byte_count, self.bytes)):
             if expected and expected != found:
-                raise DataError(f"validation: counted {found}, but data.{what} is {expected}:"
-                                " another validation set or tokenizer, or an incomplete download (0 accepts any)")
+                raise DataError(
+                    f"validation: counted {found}, but data.{what} is {expected}:"
+                    " another validation set or tokenizer, or an incomplete download (0 accepts any)"
+                )
 
 
 def bits_per_byte(nats: float, byte_count: int) -> float:

@@ -261,9 +261,7 @@ def _tail(review: dict[str, Any]) -> str:
 
 def annotations(review: dict[str, Any], limit: int = ANNOTATION_LIMIT) -> list[str]:
     """GitHub workflow commands, gravest first, at most `limit` (the last one then says how many are left)."""
-    lines = [
-        _annotation(finding) for finding in review["findings"] if finding["status"] in ("fail", "warn", "unknown")
-    ]
+    lines = [_annotation(finding) for finding in review["findings"] if finding["status"] in ("fail", "warn", "unknown")]
     if len(lines) <= limit:
         return lines
     rest = len(lines) - limit + 1

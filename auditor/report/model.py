@@ -33,9 +33,7 @@ MAX_FILES = 400
 MAX_PROBLEMS = 100
 
 _SEVERITIES = [severity.value for severity in Severity]
-_STATUSES = [
-    status.value for status in (Status.FAIL, Status.WARN, Status.UNKNOWN, Status.PASS, Status.NOT_APPLICABLE)
-]
+_STATUSES = [status.value for status in (Status.FAIL, Status.WARN, Status.UNKNOWN, Status.PASS, Status.NOT_APPLICABLE)]
 _LEDGER = ["conflicts", "no evidence", "not claimed", "agrees"]
 
 

@@ -155,9 +155,7 @@ def _bare(excerpt: str, line: int | None, note: str = "") -> list[dict[str, Any]
     texts = excerpt.strip("\n").split("\n")[:MAX_LINES] if excerpt.strip() else []
     if not texts and line is not None:
         texts = [""]
-    rows = [
-        _row(None if line is None else line + i, text, line is not None and i == 0) for i, text in enumerate(texts)
-    ]
+    rows = [_row(None if line is None else line + i, text, line is not None and i == 0) for i, text in enumerate(texts)]
     if rows and note:
         rows[0]["note"] = note
     return rows

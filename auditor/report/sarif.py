@@ -76,9 +76,7 @@ def _level(finding: dict[str, Any]) -> str:
     """error, warning or note; SARIF asks for `none` wherever the kind is not `fail`."""
     if finding["status"] != "fail":
         return "none"
-    return {"illegal": "error", "not record-eligible": "error", "packaging": "warning"}.get(
-        finding["severity"], "note"
-    )
+    return {"illegal": "error", "not record-eligible": "error", "packaging": "warning"}.get(finding["severity"], "note")
 
 
 def _rule(finding: dict[str, Any]) -> dict[str, Any]:
@@ -145,9 +143,7 @@ def _location(spot: dict[str, Any]) -> dict[str, Any]:
     physical: dict[str, Any] = {"artifactLocation": {"uri": quote(shipped) or "."}}
     notes = [spot["note"]]
     if layer:
-        notes.append(
-            f"line {number(spot['line'])} of the decoded layer {layer}" if spot["line"] else f"layer {layer}"
-        )
+        notes.append(f"line {number(spot['line'])} of the decoded layer {layer}" if spot["line"] else f"layer {layer}")
     elif spot["line"] is not None:
         physical["region"] = {"startLine": max(int(spot["line"]), 1)}
         if spot["text"]:

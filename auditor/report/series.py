@@ -84,9 +84,7 @@ def _training(label: str, run: LogRun) -> dict[str, Any] | None:
     train = [[s.step, value, s.line] for s in rows if (value := _finite(s.train_loss)) is not None]
     val = [[s.step, value, s.line] for s in rows if (value := _finite(s.val_bpb)) is not None]
     results = [
-        {"label": r.label, "val_bpb": r.val_bpb, "line": r.line}
-        for r in run.results
-        if _finite(r.val_bpb) is not None
+        {"label": r.label, "val_bpb": r.val_bpb, "line": r.line} for r in run.results if _finite(r.val_bpb) is not None
     ]
     if not (train or val):
         return None
@@ -211,9 +209,7 @@ def _claimed_time(case: Case) -> list[dict[str, Any]]:
                 "path": metadata.path,
                 "claimed": True,
                 "training": [_segment("training", train.value, train.source.line)] if train else [],
-                "evaluation": [_segment("evaluation", evaluation.value, evaluation.source.line)]
-                if evaluation
-                else [],
+                "evaluation": [_segment("evaluation", evaluation.value, evaluation.source.line)] if evaluation else [],
             }
         ]
     return []

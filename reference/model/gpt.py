@@ -40,7 +40,13 @@ class Block(nn.Module):
         self.resid_mix = nn.Parameter(torch.stack((torch.ones(config.dim), torch.zeros(config.dim))))
 
     def forward(
-        self, x_BTD: Tensor, x0_BTD: Tensor, cos: Tensor, sin: Tensor, temperature: float, value_BTE: Tensor | None,
+        self,
+        x_BTD: Tensor,
+        x0_BTD: Tensor,
+        cos: Tensor,
+        sin: Tensor,
+        temperature: float,
+        value_BTE: Tensor | None,
         columns: int,
     ) -> Tensor:
         """Output of the last `columns` positions."""
@@ -91,8 +97,10 @@ class GPT(nn.Module):
     def _check_size(self, expected: int) -> None:
         count = sum(p.numel() for p in self.parameters())
         if expected and count != expected:
-            raise ConfigError(f"model.params: the model has {count} parameters, the configuration expects {expected};"
-                              " set model.params=0 when it is meant to be another model")
+            raise ConfigError(
+                f"model.params: the model has {count} parameters, the configuration expects {expected};"
+                " set model.params=0 when it is meant to be another model"
+            )
 
     def _apply(self, fn, recurse: bool = True):  # type: ignore[no-untyped-def]
         self._rotary.clear()
@@ -151,15 +159,22 @@ class GPT(nn.Module):
     def token_losses(self, tokens_BT: Tensor, targets_BC: Tensor) -> Tensor:
         """Loss in nats of the last C positions of each row, fp32 `[B, C]`; targets are given for these only."""
         hidden = self.features(tokens_BT, targets_BC.size(1)).flatten(0, 1)
-        losses = head.token_losses(hidden, self.output_table, targets_BC.reshape(-1), self.cap,
-                                   in_float32=self.cap_in_float32)
+        losses = head.token_losses(
+            hidden, self.output_table, targets_BC.reshape(-1), self.cap, in_float32=self.cap_in_float32
+        )
         return losses.view(targets_BC.shape)
 
     def forward(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """Mean loss in nats over all positions."""
         hidden = self.features(tokens_BT).flatten(0, 1)
-        return head.mean_loss(hidden, self.output_table, targets_BT.reshape(-1), self.cap,
-                              in_float32=self.cap_in_float32, chunk=self.loss_chunk)
+        return head.mean_loss(
+            hidden,
+            self.output_table,
+            targets_BT.reshape(-1),
+            self.cap,
+            in_float32=self.cap_in_float32,
+            chunk=self.loss_chunk,
+        )
 
     def flops_per_token(self, length: int) -> float:
         """Floating-point operations of one token forward: 2 for each matrix weight and 2 T D for causal attention."""

@@ -65,8 +65,10 @@ class QuantizedModel:
 
     def dequantize(self) -> dict[str, Tensor]:
         """Weights by parameter name in the dtypes of the model."""
-        return {name: self.integers[name].dequantize(dtype) if name in self.integers else self.kept[name].to(dtype)
-                for name, dtype in self.dtypes.items()}
+        return {
+            name: self.integers[name].dequantize(dtype) if name in self.integers else self.kept[name].to(dtype)
+            for name, dtype in self.dtypes.items()
+        }
 
     def stored(self) -> tuple[dict[str, Any], dict[str, Tensor]]:
         """Meta and tensors for a container: `name.q` and `name.scale`, or `name` for tensors kept as floats."""
@@ -168,8 +170,16 @@ def _quantize(
 ) -> tuple[Integers, float | None]:
     if rule.scheme == "int_tensor":
         return quantize_tensor(weight, lo=rule.lo, hi=rule.hi, qmax=rule.qmax), None
-    integers = quantize_rows(weight, rule.percentiles, lo=rule.lo, hi=rule.hi, qmax=rule.qmax, floor=config.scale_floor,
-                             search=config.clip_search, half_scale=config.error_scale_dtype == "float16")
+    integers = quantize_rows(
+        weight,
+        rule.percentiles,
+        lo=rule.lo,
+        hi=rule.hi,
+        qmax=rule.qmax,
+        floor=config.scale_floor,
+        search=config.clip_search,
+        half_scale=config.error_scale_dtype == "float16",
+    )
     if not rule.gptq or hessian is None or config.gptq is None:
         return integers, None
     result = quantize_gptq(weight, hessian, integers.scale, rule.qmax, config.gptq)
@@ -182,16 +192,23 @@ def _scheme_name(rule: QuantRule, has_hessian: bool) -> str:
 
 
 def _report(
-    name: str, original: Tensor, restored: Tensor, model: QuantizedModel, scheme: str, percentile: float,
-    hessian: Tensor | None, damp: float | None,
+    name: str,
+    original: Tensor,
+    restored: Tensor,
+    model: QuantizedModel,
+    scheme: str,
+    percentile: float,
+    hessian: Tensor | None,
+    damp: float | None,
 ) -> TensorReport:
-    stored = ([model.integers[name].q, model.integers[name].scale] if name in model.integers else [model.kept[name]])
+    stored = [model.integers[name].q, model.integers[name].scale] if name in model.integers else [model.kept[name]]
     size = sum(t.numel() * t.element_size() for t in stored)
     norm = float(original.square().mean().sqrt())
     error = float((original - restored).square().mean().sqrt()) / norm if norm > 0 else 0.0
     weighted = hessian_error(original, restored, hessian) if hessian is not None else None
-    return TensorReport(name, scheme, list(original.shape), size, error, entropy_bits(stored[0]), percentile, weighted,
-                        damp)
+    return TensorReport(
+        name, scheme, list(original.shape), size, error, entropy_bits(stored[0]), percentile, weighted, damp
+    )
 
 
 def entropy_bits(tensor: Tensor) -> float:

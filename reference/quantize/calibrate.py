@@ -28,8 +28,11 @@ def collect_hessians(model: GPT, stream: TokenStream, config: Config, ranks: Ran
     assert settings is not None, "called only when a rule uses GPTQ"
     length = config.data.seq_len
     sums: dict[str, Tensor] = {}
-    handles = [module.register_forward_pre_hook(_hook(sums, name))
-               for name, module in model.named_modules() if isinstance(module, Linear) and _own_input(name)]
+    handles = [
+        module.register_forward_pre_hook(_hook(sums, name))
+        for name, module in model.named_modules()
+        if isinstance(module, Linear) and _own_input(name)
+    ]
     first, last = ranks.slice(settings.nsamples)
     was_training = model.training
     model.eval()
@@ -62,8 +65,11 @@ def _hook(sums: dict[str, Tensor], name: str) -> Any:
 
 def _normalised(model: GPT, sums: dict[str, Tensor], head: Tensor, tokens: int, ranks: Ranks) -> dict[str, Tensor]:
     with torch.no_grad():
-        by_module = {name: ranks.sum_(_or_zeros(sums, name, module)).clone() / tokens
-                     for name, module in model.named_modules() if isinstance(module, Linear) and _own_input(name)}
+        by_module = {
+            name: ranks.sum_(_or_zeros(sums, name, module)).clone() / tokens
+            for name, module in model.named_modules()
+            if isinstance(module, Linear) and _own_input(name)
+        }
         hessians = {"tok_embed" if model.head is None else "head": ranks.sum_(head).clone() / tokens}
     for name, module in model.named_modules():
         if isinstance(module, Linear):

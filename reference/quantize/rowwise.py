@@ -46,8 +46,14 @@ def step_floor(kind: Literal["tiny", "absolute"], qmax: int) -> float:
 
 
 def quantize_rows(
-    weight_RC: Tensor, percentiles: Sequence[float], *, lo: int, hi: int, qmax: int,
-    floor: Literal["tiny", "absolute"] = "tiny", search: Literal["per_row", "per_tensor"] = "per_row",
+    weight_RC: Tensor,
+    percentiles: Sequence[float],
+    *,
+    lo: int,
+    hi: int,
+    qmax: int,
+    floor: Literal["tiny", "absolute"] = "tiny",
+    search: Literal["per_row", "per_tensor"] = "per_row",
     half_scale: bool = True,
 ) -> Integers:
     """Quantises each row with the candidate clip of least squared error; the first of equal candidates wins.

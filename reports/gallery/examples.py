@@ -366,9 +366,7 @@ def passes() -> list[Finding]:
             ill,
             Witness.RUN,
         ),
-        finding(
-            "PG-C2-normalisation", ok, "losses come from cross entropy over all 1,024 tokens", ill, Witness.STATIC
-        ),
+        finding("PG-C2-normalisation", ok, "losses come from cross entropy over all 1,024 tokens", ill, Witness.STATIC),
         finding(
             "PG-C3-score-first",
             ok,
@@ -384,9 +382,7 @@ def passes() -> list[Finding]:
         finding("PG-T-train", ok, "599.9 s in the longest of 3 logs", nre),
         finding("PG-T-eval", ok, "212.4 s in the longest of 3 logs", nre),
         finding("PG-ST-seeds", ok, "3 runs of one configuration: seeds 42, 314, 2025", nre),
-        finding(
-            "PG-P-required-files", ok, "README, submission.json, script and 3 logs are there", Severity.PACKAGING
-        ),
+        finding("PG-P-required-files", ok, "README, submission.json, script and 3 logs are there", Severity.PACKAGING),
         finding("PG-TRACK-AB", Status.NOT_APPLICABLE, "the label is not asked for on this date", Severity.ADVICE),
     ]
 

@@ -30,8 +30,16 @@ def test_smoke_runs_everything_and_passes(tmp_path: Path) -> None:
     assert result.exit_code == 0, result.output
     assert result.output.count("ok  ") == 6 and "FAIL" not in result.output
     text = (tmp_path / "logs" / "smoke.txt").read_text()
-    for line in ("warmup_step:2/2", "late_qat:enabled", "ema:applying", "gptq:calibrated", "ttt_sliding:done",
-                 "final_mixed_sliding_window_exact", "legal_ttt_exact", "untrained val_loss"):
+    for line in (
+        "warmup_step:2/2",
+        "late_qat:enabled",
+        "ema:applying",
+        "gptq:calibrated",
+        "ttt_sliding:done",
+        "final_mixed_sliding_window_exact",
+        "legal_ttt_exact",
+        "untrained val_loss",
+    ):
         assert line in text, line
     scores = json.loads((tmp_path / "results.json").read_text())
     assert scores["ttt"]["repeats"] == 0
@@ -39,19 +47,36 @@ def test_smoke_runs_everything_and_passes(tmp_path: Path) -> None:
 
 
 def test_smoke_fails_loudly(tmp_path: Path) -> None:
-    result = invoke("smoke", "--out", str(tmp_path), "--tokenizer", "byte260", "--set", "schedule.iterations=0",
-                    "--set", "schedule.warmdown=0", "--set", "averaging.apply=none")
+    result = invoke(
+        "smoke",
+        "--out",
+        str(tmp_path),
+        "--tokenizer",
+        "byte260",
+        "--set",
+        "schedule.iterations=0",
+        "--set",
+        "schedule.warmdown=0",
+        "--set",
+        "averaging.apply=none",
+    )
     assert result.exit_code == 1 and "FAIL training lowers" in result.output
 
 
-@pytest.mark.parametrize(("arguments", "message"), [
-    (["smoke", "--tokenizer", "other"], "use auto, sentencepiece or byte260"),
-    (["smoke", "--text", "missing.txt"], "missing.txt"),
-    (["train", "--config", "pr1"], "no configuration 'pr1'"),
-    (["train", "--config", "smoke", "--data-dir", "nowhere", "--device", "cpu"], "make shards: reference data make"),
-    (["data", "inspect", "nowhere.bin"], "cannot be read"),
-    (["evaluate", "--config", "smoke", "--set", "model.heads=7"], "model.heads"),
-])
+@pytest.mark.parametrize(
+    ("arguments", "message"),
+    [
+        (["smoke", "--tokenizer", "other"], "use auto, sentencepiece or byte260"),
+        (["smoke", "--text", "missing.txt"], "missing.txt"),
+        (["train", "--config", "pr1"], "no configuration 'pr1'"),
+        (
+            ["train", "--config", "smoke", "--data-dir", "nowhere", "--device", "cpu"],
+            "make shards: reference data make",
+        ),
+        (["data", "inspect", "nowhere.bin"], "cannot be read"),
+        (["evaluate", "--config", "smoke", "--set", "model.heads=7"], "model.heads"),
+    ],
+)
 def test_errors_are_messages(arguments: list[str], message: str, tmp_path: Path, monkeypatch) -> None:
     monkeypatch.chdir(tmp_path)
     result = invoke(*arguments)
@@ -61,8 +86,14 @@ def test_errors_are_messages(arguments: list[str], message: str, tmp_path: Path,
 
 def test_train_quantize_evaluate(shards: Path, tmp_path: Path) -> None:
     common = ["--config", "smoke", "--data-dir", str(shards), "--out", str(tmp_path), "--device", "cpu"]
-    few = sets("schedule.iterations=6", "schedule.warmdown=2", "schedule.val_every=0", "schedule.checkpoint_every=4",
-               "schedule.max_wallclock_seconds=100.0", "run.threads=1")
+    few = sets(
+        "schedule.iterations=6",
+        "schedule.warmdown=2",
+        "schedule.val_every=0",
+        "schedule.checkpoint_every=4",
+        "schedule.max_wallclock_seconds=100.0",
+        "run.threads=1",
+    )
     assert invoke("train", *common, *few).exit_code == 0
     first = (tmp_path / "final_model.pgz").read_bytes()
     resumed = invoke("train", *common, *few, "--resume")
@@ -82,8 +113,20 @@ def test_train_quantize_evaluate(shards: Path, tmp_path: Path) -> None:
 def test_data_commands(tmp_path: Path) -> None:
     text = "\n\n".join(f"Paragraph {i}. " + "word " * 900 for i in range(12))
     (tmp_path / "a.txt").write_text(text, encoding="utf-8")
-    made = invoke("data", "make", "--text", str(tmp_path / "a.txt"), "--tokenizer", "byte260", "--out",
-                  str(tmp_path / "d"), "--val-docs", "3", "--shard-tokens", "20000")
+    made = invoke(
+        "data",
+        "make",
+        "--text",
+        str(tmp_path / "a.txt"),
+        "--tokenizer",
+        "byte260",
+        "--out",
+        str(tmp_path / "d"),
+        "--val-docs",
+        "3",
+        "--shard-tokens",
+        "20000",
+    )
     assert made.exit_code == 0 and made.output.startswith("12 documents: ")
     shown = invoke("data", "inspect", str(tmp_path / "d"))
     assert "fineweb_val_000000.bin: 13" in shown.output and "3 documents" in shown.output
@@ -92,8 +135,18 @@ def test_data_commands(tmp_path: Path) -> None:
     assert verified.exit_code == 2 and "not an official validation set" in verified.output
     empty = invoke("data", "inspect", str(tmp_path))
     assert empty.exit_code == 2 and "no .bin files" in empty.output
-    wrong = invoke("data", "make", "--text", str(tmp_path / "a.txt"), "--tokenizer", "byte260", "--out",
-                   str(tmp_path / "d"), "--val-docs", "99")
+    wrong = invoke(
+        "data",
+        "make",
+        "--text",
+        str(tmp_path / "a.txt"),
+        "--tokenizer",
+        "byte260",
+        "--out",
+        str(tmp_path / "d"),
+        "--val-docs",
+        "99",
+    )
     assert wrong.exit_code == 2 and "--val-docs 99" in wrong.output
 
 

@@ -29,14 +29,17 @@ def test_shard_round_trip(tmp_path_factory: pytest.TempPathFactory, tokens: list
     assert np.fromfile(path, "<i4", 3).tolist() == [20240520, 1, len(tokens)]
 
 
-@pytest.mark.parametrize(("damage", "message"), [
-    (lambda b: b[:1000], "header of 1024"),
-    (lambda b: b"\0" + b[1:], "magic"),
-    (lambda b: b[:4] + b"\2" + b[5:], "version 2"),
-    (lambda b: b[:-2], "it has 1042"),
-    (lambda b: b + b"\0\0", "it has 1046"),
-    (lambda b: b[:8] + b"\xff\xff\xff\xff" + b[12:], "-1 tokens"),
-])
+@pytest.mark.parametrize(
+    ("damage", "message"),
+    [
+        (lambda b: b[:1000], "header of 1024"),
+        (lambda b: b"\0" + b[1:], "magic"),
+        (lambda b: b[:4] + b"\2" + b[5:], "version 2"),
+        (lambda b: b[:-2], "it has 1042"),
+        (lambda b: b + b"\0\0", "it has 1046"),
+        (lambda b: b[:8] + b"\xff\xff\xff\xff" + b[12:], "-1 tokens"),
+    ],
+)
 def test_damaged_shards_are_refused(tmp_path: Path, damage, message: str) -> None:
     path = tmp_path / "x.bin"
     data.write_shard(path, np.arange(10))
@@ -75,8 +78,9 @@ def test_batches_equal_a_naive_reader_for_any_number_of_ranks(world: int) -> Non
     stream = data.TokenStream([whole[:210], whole[210:]])
     endless = np.tile(whole, 10)
     for rank in range(world):
-        loader = data.BatchLoader(stream, span_tokens=16, seq_len=8, spans=8, rank=rank, world=world,
-                                  device=torch.device("cpu"))
+        loader = data.BatchLoader(
+            stream, span_tokens=16, seq_len=8, spans=8, rank=rank, world=world, device=torch.device("cpu")
+        )
         for step in range(6):
             for micro in range(8 // world):
                 span = (step * 8 + micro * world + rank) * 17

@@ -60,29 +60,32 @@ def test_published_configurations_differ_only_in_known_keys() -> None:
     assert all(table == tables[0] for table in tables)  # the files can be read side by side
 
 
-@pytest.mark.parametrize(("overrides", "message"), [
-    (["model.headz=3"], "model.headz: unknown key"),
-    (["model.heads=5"], r"model.heads: must divide model.dim=32; got 5"),
-    (["model.heads=many"], "model.heads: expected int, got 'many'"),
-    (["model.activation=tanh"], "model.activation: 'tanh' is not one of relu2"),
-    (["model=3"], "model: expected a table"),
-    (["name.x=3"], "'name' is a value"),
-    (["quant.rules=[{lo=5,hi=1}]"], "quant.rules"),
-    (["model.value_embed.layers=7"], "expected a list"),
-    (["model.value_embed.layers=[9]"], "model.value_embed.layers"),
-    (["model.rope_dims=7"], "model.rope_dims"),
-    (["model.kv_heads=3"], "model.kv_heads"),
-    (["data.batch_tokens=500"], "data.batch_tokens"),
-    (["ttt.chunk_tokens=16"], "ttt.chunk_tokens: must be at least"),
-    (["ttt.chunk_tokens=65"], "multiple of eval.stride"),
-    (["schedule.mode=wallclock"], "schedule.max_wallclock_seconds"),
-    (["schedule.mode=replay"], "schedule.replay_file"),
-    (["averaging.ema_decay=1.5"], "averaging.ema_decay"),
-    (["averaging.apply=swa"], "averaging.swa_every"),
-    (["quant.gptq=none"], "quant.gptq"),
-    (["justakey"], "write key=value"),
-    (["model.params=5"], "model.params: the model has"),
-])
+@pytest.mark.parametrize(
+    ("overrides", "message"),
+    [
+        (["model.headz=3"], "model.headz: unknown key"),
+        (["model.heads=5"], r"model.heads: must divide model.dim=32; got 5"),
+        (["model.heads=many"], "model.heads: expected int, got 'many'"),
+        (["model.activation=tanh"], "model.activation: 'tanh' is not one of relu2"),
+        (["model=3"], "model: expected a table"),
+        (["name.x=3"], "'name' is a value"),
+        (["quant.rules=[{lo=5,hi=1}]"], "quant.rules"),
+        (["model.value_embed.layers=7"], "expected a list"),
+        (["model.value_embed.layers=[9]"], "model.value_embed.layers"),
+        (["model.rope_dims=7"], "model.rope_dims"),
+        (["model.kv_heads=3"], "model.kv_heads"),
+        (["data.batch_tokens=500"], "data.batch_tokens"),
+        (["ttt.chunk_tokens=16"], "ttt.chunk_tokens: must be at least"),
+        (["ttt.chunk_tokens=65"], "multiple of eval.stride"),
+        (["schedule.mode=wallclock"], "schedule.max_wallclock_seconds"),
+        (["schedule.mode=replay"], "schedule.replay_file"),
+        (["averaging.ema_decay=1.5"], "averaging.ema_decay"),
+        (["averaging.apply=swa"], "averaging.swa_every"),
+        (["quant.gptq=none"], "quant.gptq"),
+        (["justakey"], "write key=value"),
+        (["model.params=5"], "model.params: the model has"),
+    ],
+)
 def test_configuration_errors_name_the_key(overrides: list[str], message: str) -> None:
     with pytest.raises(ConfigError, match=message):
         GPT(tiny(*overrides))
@@ -184,12 +187,22 @@ def test_logits_equal_the_equations() -> None:
     np.testing.assert_allclose(logits, expected, atol=2e-4)
 
 
-@pytest.mark.parametrize("overrides", [
-    [], ["model.xsa_last_n=4", "model.kv_heads=4"], ["model.layers=3", "model.value_embed.layers=[2]"],
-    ["model.activation=swiglu", "model.mlp_hidden_affine=false", "model.skip_mode=add", "model.tie_embeddings=false"],
-    ["model.bigram.hash=xor", "model.bigram.scale_init=0.05", "model.smear.kind=none", "model.ln_scale=false"],
-    ["model.rope_scaling=yarn", "model.value_embed.layers=[]", "model.bigram.hash=none", "model.activation=relu2"],
-])
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        ["model.xsa_last_n=4", "model.kv_heads=4"],
+        ["model.layers=3", "model.value_embed.layers=[2]"],
+        [
+            "model.activation=swiglu",
+            "model.mlp_hidden_affine=false",
+            "model.skip_mode=add",
+            "model.tie_embeddings=false",
+        ],
+        ["model.bigram.hash=xor", "model.bigram.scale_init=0.05", "model.smear.kind=none", "model.ln_scale=false"],
+        ["model.rope_scaling=yarn", "model.value_embed.layers=[]", "model.bigram.hash=none", "model.activation=relu2"],
+    ],
+)
 def test_causality_and_scored_columns(overrides: list[str]) -> None:
     """By gradient of the embeddings: a token influences its own and later logits, never earlier ones.
 
@@ -203,7 +216,8 @@ def test_causality_and_scored_columns(overrides: list[str]) -> None:
         model_module = __import__("reference.model.gpt", fromlist=["F"])
         try:
             model_module.F.embedding = lambda u, table, _o=original, _i=inputs, _m=model: (
-                _i if table is _m.tok_embed else _o(u, table))
+                _i if table is _m.tok_embed else _o(u, table)
+            )
             logits = model.logits(tokens)
         finally:
             model_module.F.embedding = original
@@ -215,8 +229,9 @@ def test_causality_and_scored_columns(overrides: list[str]) -> None:
         targets = torch.randint(4, 260, (1, 24))
         whole = model.token_losses(tokens, targets)
         for columns in (1, 7, 24):
-            torch.testing.assert_close(model.token_losses(tokens, targets[:, -columns:]), whole[:, -columns:],
-                                       atol=2e-5, rtol=1e-5)
+            torch.testing.assert_close(
+                model.token_losses(tokens, targets[:, -columns:]), whole[:, -columns:], atol=2e-5, rtol=1e-5
+            )
         assert torch.allclose(model(tokens, targets), whole.mean(), atol=1e-5)
 
 
@@ -261,7 +276,8 @@ def test_bigram_hashes() -> None:
     rows = bigram_index(torch.tensor([u]), xor)[0].tolist()
     assert rows == [2047] + [((36313 * u[t]) ^ (27191 * u[t - 1])) % 2047 for t in range(1, 4)]
     assert bigram_index(torch.tensor([u]), poly)[0].tolist() == [17] + [
-        (1009 * u[t - 1] + u[t]) % 2048 for t in range(1, 4)]
+        (1009 * u[t - 1] + u[t]) % 2048 for t in range(1, 4)
+    ]
 
 
 def test_smear_does_not_cross_documents_when_masked() -> None:
@@ -281,8 +297,9 @@ def test_chunked_loss_equals_plain_loss_and_gradients(count: int, chunk: int, vo
     plain = heads.mean_loss(hidden, weight, targets, 4.0, in_float32=True)
     fused = heads.mean_loss(hidden, weight, targets, 4.0, in_float32=True, chunk=chunk)
     torch.testing.assert_close(fused, plain)
-    for a, b in zip(torch.autograd.grad(2 * fused, (hidden, weight)), torch.autograd.grad(2 * plain, (hidden, weight)),
-                    strict=True):
+    for a, b in zip(
+        torch.autograd.grad(2 * fused, (hidden, weight)), torch.autograd.grad(2 * plain, (hidden, weight)), strict=True
+    ):
         torch.testing.assert_close(a, b, atol=1e-5, rtol=1e-4)
 
 
@@ -297,8 +314,16 @@ def test_training_works_after_scoring_in_inference_mode() -> None:
 
 
 def test_loss_starts_at_the_logarithm_of_the_vocabulary() -> None:
-    config = load("pr612", ["run.precision=fp32", "model.layers=2", "model.value_embed.layers=[1]", "model.params=0",
-                            "model.xsa_last_n=1"])
+    config = load(
+        "pr612",
+        [
+            "run.precision=fp32",
+            "model.layers=2",
+            "model.value_embed.layers=[1]",
+            "model.params=0",
+            "model.xsa_last_n=1",
+        ],
+    )
     tokens = torch.randint(0, 1024, (2, 65))
     assert float(GPT(config)(tokens[:, :-1], tokens[:, 1:]).detach()) == pytest.approx(math.log(1024), abs=2e-2)
 
@@ -346,8 +371,12 @@ def test_every_parameter_has_an_owner_and_a_role() -> None:
     for name in ("pr598", "pr610", "pr612", "baseline"):
         config = load(name, ["model.ortho_init=false"])
         model = GPT(config)
-        groups = partition(model, config.optim, bigram_scale_trainable=config.model.bigram.scale_trainable,
-                           first_decoder=model.encoder_blocks)
+        groups = partition(
+            model,
+            config.optim,
+            bigram_scale_trainable=config.model.bigram.scale_trainable,
+            first_decoder=model.encoder_blocks,
+        )
         owned = [n for part in (groups.muon, groups.adam) for members in part.values() for n, _ in members]
         owned += [n for n, _ in groups.orphans]
         assert sorted(owned) == sorted(n for n, _ in model.named_parameters())

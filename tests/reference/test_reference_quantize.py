@@ -45,8 +45,14 @@ def test_quantiles_equal_torch(rows: int, columns: int, seed: int, p: float) -> 
 
 
 @settings(deadline=None)
-@given(rows=st.integers(1, 9), columns=st.integers(1, 70), seed=st.integers(0, 99), bits=st.integers(2, 8),
-       magnitude=st.sampled_from([1e-3, 1.0, 100.0]), half=st.booleans())
+@given(
+    rows=st.integers(1, 9),
+    columns=st.integers(1, 70),
+    seed=st.integers(0, 99),
+    bits=st.integers(2, 8),
+    magnitude=st.sampled_from([1e-3, 1.0, 100.0]),
+    half=st.booleans(),
+)
 def test_error_is_at_most_half_a_step(
     rows: int, columns: int, seed: int, bits: int, magnitude: float, half: bool
 ) -> None:
@@ -113,8 +119,13 @@ def correlated(columns: int, seed: int) -> torch.Tensor:
 
 
 @settings(deadline=None, max_examples=25)
-@given(rows=st.integers(1, 6), columns=st.integers(2, 40), block=st.integers(1, 50), seed=st.integers(0, 20),
-       actorder=st.booleans())
+@given(
+    rows=st.integers(1, 6),
+    columns=st.integers(2, 40),
+    block=st.integers(1, 50),
+    seed=st.integers(0, 20),
+    actorder=st.booleans(),
+)
 def test_blocks_do_not_change_gptq(rows: int, columns: int, block: int, seed: int, actorder: bool) -> None:
     """Against the definition: after column j the optimal correction of the columns still free, solved exactly."""
     w, h = matrix(rows, columns, seed), correlated(columns, seed)
@@ -210,8 +221,11 @@ def test_hessians_equal_their_definition(model: GPT, shards: Path) -> None:
 
 
 def test_rules_choose_schemes_and_report_errors(model: GPT) -> None:
-    config = tiny("quant.rules=[{roles=['attn'],lo=-15,hi=15,qmax=15},{roles=['mlp'],scheme='keep'},"
-                  "{roles=['embed','bigram','value'],scheme='int_tensor',lo=-127,hi=127,qmax=127}]", "quant.gptq=none")
+    config = tiny(
+        "quant.rules=[{roles=['attn'],lo=-15,hi=15,qmax=15},{roles=['mlp'],scheme='keep'},"
+        "{roles=['embed','bigram','value'],scheme='int_tensor',lo=-127,hi=127,qmax=127}]",
+        "quant.gptq=none",
+    )
     state = dict(model.named_parameters())
     out = quantize_state(state, config.quant)
     schemes = {r.name: r.scheme for r in out.reports}
@@ -225,14 +239,23 @@ def test_rules_choose_schemes_and_report_errors(model: GPT) -> None:
 
 
 @settings(deadline=None, max_examples=40)
-@given(st.dictionaries(st.text(min_size=1, max_size=5), st.tuples(
-    st.sampled_from(sorted(container.DTYPES)), st.lists(st.integers(0, 4), max_size=3)), max_size=5), st.integers(0, 9))
+@given(
+    st.dictionaries(
+        st.text(min_size=1, max_size=5),
+        st.tuples(st.sampled_from(sorted(container.DTYPES)), st.lists(st.integers(0, 4), max_size=3)),
+        max_size=5,
+    ),
+    st.integers(0, 9),
+)
 def test_container_round_trip_is_exact(entries: dict[str, tuple[str, list[int]]], seed: int) -> None:
     rng, tensors = np.random.default_rng(seed), {}
     for name, (dtype, shape) in entries.items():
         values = torch.from_numpy(rng.integers(-3, 4, size=shape).astype(np.float64)).reshape(shape)
-        tensors[name] = values.abs().to(container.DTYPES[dtype]) if dtype in ("uint8", "bool") else values.to(
-            container.DTYPES[dtype])
+        tensors[name] = (
+            values.abs().to(container.DTYPES[dtype])
+            if dtype in ("uint8", "bool")
+            else values.to(container.DTYPES[dtype])
+        )
     data = container.pack({"a": [1, None]}, tensors)
     meta, back = container.unpack(data, "x")
     assert meta == {"a": [1, None]} and list(back) == list(tensors)
@@ -246,23 +269,29 @@ def packed(header: object, body: bytes = b"") -> bytes:
     return struct.pack("<8sIQ", b"PGTENSOR", 1, len(text)) + text + body
 
 
-@pytest.mark.parametrize(("data", "message"), [
-    (b"", "too few"),
-    (b"PGTENSOR" + b"\0" * 12, "version 0"),
-    (struct.pack("<8sIQ", b"PGTENSOR", 1, 1 << 40), "header of"),
-    (packed(b"{"), "not JSON"),
-    (packed(b"[" * 100_000), "not JSON"),
-    (packed([1]), "exactly the keys"),
-    (packed({"crc32": 0, "meta": {}, "tensors": [], "x": 1}), "exactly the keys"),
-    (packed({"crc32": 0, "meta": [], "tensors": []}), "meta must be"),
-    (packed({"crc32": 0, "meta": {}, "tensors": [3]}), "malformed tensor entry"),
-    (packed({"crc32": 0, "meta": {}, "tensors": [{"name": "a", "dtype": "object", "shape": []}]}), "unknown dtype"),
-    (packed({"crc32": 0, "meta": {}, "tensors": [{"name": "a", "dtype": "int8", "shape": [-1]}]}), "malformed shape"),
-    (packed({"crc32": 0, "meta": {}, "tensors": [{"name": "a", "dtype": "int8", "shape": [10**30]}]}), "needs 10"),
-    (packed({"crc32": 0, "meta": {}, "tensors": [{"name": "a", "dtype": "int8", "shape": [0]}] * 2}), "twice"),
-    (packed({"crc32": 0, "meta": {}, "tensors": []}, b"x"), "after the last"),
-    (packed({"crc32": 1, "meta": {}, "tensors": []}), "checksum"),
-])
+@pytest.mark.parametrize(
+    ("data", "message"),
+    [
+        (b"", "too few"),
+        (b"PGTENSOR" + b"\0" * 12, "version 0"),
+        (struct.pack("<8sIQ", b"PGTENSOR", 1, 1 << 40), "header of"),
+        (packed(b"{"), "not JSON"),
+        (packed(b"[" * 100_000), "not JSON"),
+        (packed([1]), "exactly the keys"),
+        (packed({"crc32": 0, "meta": {}, "tensors": [], "x": 1}), "exactly the keys"),
+        (packed({"crc32": 0, "meta": [], "tensors": []}), "meta must be"),
+        (packed({"crc32": 0, "meta": {}, "tensors": [3]}), "malformed tensor entry"),
+        (packed({"crc32": 0, "meta": {}, "tensors": [{"name": "a", "dtype": "object", "shape": []}]}), "unknown dtype"),
+        (
+            packed({"crc32": 0, "meta": {}, "tensors": [{"name": "a", "dtype": "int8", "shape": [-1]}]}),
+            "malformed shape",
+        ),
+        (packed({"crc32": 0, "meta": {}, "tensors": [{"name": "a", "dtype": "int8", "shape": [10**30]}]}), "needs 10"),
+        (packed({"crc32": 0, "meta": {}, "tensors": [{"name": "a", "dtype": "int8", "shape": [0]}] * 2}), "twice"),
+        (packed({"crc32": 0, "meta": {}, "tensors": []}, b"x"), "after the last"),
+        (packed({"crc32": 1, "meta": {}, "tensors": []}), "checksum"),
+    ],
+)
 def test_malformed_containers_are_refused(data: bytes, message: str) -> None:
     with pytest.raises(ArtifactError, match=message):
         container.unpack(data, "x")
@@ -279,8 +308,15 @@ def test_artifact_round_trip(model: GPT, tmp_path: Path, compressor: str) -> Non
     for name, tensor in quantised.dequantize().items():
         assert torch.equal(loaded[name], tensor) and loaded[name].dtype == state[name].dtype
     raw = path.read_bytes()
-    for damaged in (raw[:10], b"x" + raw[1:], raw[:4] + b"\x63" + raw[5:], raw[:-3], raw + b"surplus",
-                    raw[:5] + struct.pack("<Q", 5) + raw[13:], raw[:5] + struct.pack("<Q", 1 << 40) + raw[13:]):
+    for damaged in (
+        raw[:10],
+        b"x" + raw[1:],
+        raw[:4] + b"\x63" + raw[5:],
+        raw[:-3],
+        raw + b"surplus",
+        raw[:5] + struct.pack("<Q", 5) + raw[13:],
+        raw[:5] + struct.pack("<Q", 1 << 40) + raw[13:],
+    ):
         with pytest.raises(ArtifactError):
             artifact.decode(damaged, "x")
 
@@ -303,19 +339,23 @@ def test_damaged_artifacts_never_load_quietly(data: st.DataObject) -> None:
     assert set(loaded.dtypes) != {"blocks.0.attn.q.weight"} or list(loaded.dtypes.values()) != [torch.float32]
 
 
-@pytest.mark.parametrize(("change", "message"), [
-    (lambda m, t: m.update(format="other"), "not a quantised model"),
-    (lambda m, t: m["dtypes"].update(w="int3"), "unknown dtype"),
-    (lambda m, t: t.pop("w.scale"), "no values, or no scale"),
-    (lambda m, t: t.update(extra=torch.ones(1)), "surplus tensor extra"),
-    (lambda m, t: t.update({"w.q": torch.ones(30, 30)}), "must be int8"),
-    (lambda m, t: t.update({"w.scale": torch.ones(7).half()}), "one for each row"),
-    (lambda m, t: t.update({"w.scale": torch.full((30,), torch.nan).half()}), "not finite"),
-    (lambda m, t: t.update({"v": torch.full((2,), torch.inf)}), "finite floats"),
-])
+@pytest.mark.parametrize(
+    ("change", "message"),
+    [
+        (lambda m, t: m.update(format="other"), "not a quantised model"),
+        (lambda m, t: m["dtypes"].update(w="int3"), "unknown dtype"),
+        (lambda m, t: t.pop("w.scale"), "no values, or no scale"),
+        (lambda m, t: t.update(extra=torch.ones(1)), "surplus tensor extra"),
+        (lambda m, t: t.update({"w.q": torch.ones(30, 30)}), "must be int8"),
+        (lambda m, t: t.update({"w.scale": torch.ones(7).half()}), "one for each row"),
+        (lambda m, t: t.update({"w.scale": torch.full((30,), torch.nan).half()}), "not finite"),
+        (lambda m, t: t.update({"v": torch.full((2,), torch.inf)}), "finite floats"),
+    ],
+)
 def test_inconsistent_quantised_models_are_refused(change, message: str) -> None:
-    quantised = quantize_state({"w": matrix(30, 30, 0), "v": torch.ones(2)}, tiny(
-        "quant.gptq=none", "quant.rules=[{}]").quant)
+    quantised = quantize_state(
+        {"w": matrix(30, 30, 0), "v": torch.ones(2)}, tiny("quant.gptq=none", "quant.rules=[{}]").quant
+    )
     meta, tensors = quantised.stored()
     change(meta, tensors)
     with pytest.raises(ArtifactError, match=message):

@@ -26,11 +26,23 @@ def both(shards: Path, trained: Path, tmp_path_factory: pytest.TempPathFactory) 
         probe.bind(("127.0.0.1", 0))
         port = str(probe.getsockname()[1])
     here = Path(__file__).parent
-    environment = {**os.environ, "WORLD_SIZE": "2", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": port,
-                   "PYTHONPATH": f"{here.parent.parent}{os.pathsep}{here}", "OMP_NUM_THREADS": "1"}
-    processes = [subprocess.Popen([sys.executable, two_ranks.__file__, *arguments, str(out / "two.json")],
-                                  env={**environment, "RANK": str(rank)}, stderr=subprocess.PIPE, text=True)
-                 for rank in range(2)]
+    environment = {
+        **os.environ,
+        "WORLD_SIZE": "2",
+        "MASTER_ADDR": "127.0.0.1",
+        "MASTER_PORT": port,
+        "PYTHONPATH": f"{here.parent.parent}{os.pathsep}{here}",
+        "OMP_NUM_THREADS": "1",
+    }
+    processes = [
+        subprocess.Popen(
+            [sys.executable, two_ranks.__file__, *arguments, str(out / "two.json")],
+            env={**environment, "RANK": str(rank)},
+            stderr=subprocess.PIPE,
+            text=True,
+        )
+        for rank in range(2)
+    ]
     one = two_ranks.compute(ranks.Ranks(), *map(Path, arguments))
     for process in processes:
         _, errors = process.communicate(timeout=240)

@@ -33,8 +33,14 @@ from reference.validation import ValidationStream
 def trainer(shards: Path, *overrides: str, log: RunLog | None = None, path: Path | None = None) -> Trainer:
     config = tiny(*overrides)
     validation = ValidationStream.open(shards, config.data.val_glob, ByteTokenizer().tables, 32)
-    return Trainer(config, TokenStream.open(shards, config.data.train_glob), validation, Ranks(),
-                   log or RunLog(None, ""), checkpoint_path=path)
+    return Trainer(
+        config,
+        TokenStream.open(shards, config.data.train_glob),
+        validation,
+        Ranks(),
+        log or RunLog(None, ""),
+        checkpoint_path=path,
+    )
 
 
 def weights(run: Trainer) -> dict[str, torch.Tensor]:
@@ -61,8 +67,10 @@ def test_muon_equals_one_matrix_at_a_time(order: str) -> None:
     """Three steps against the equations, for several shapes at once."""
     config = OptimConfig(wd_order=order, muon_weight_decay=0.1)
     generator = torch.Generator().manual_seed(0)
-    parameters = [(f"p{i}", torch.nn.Parameter(torch.randn(*shape, generator=generator)))
-                  for i, shape in enumerate([(6, 4), (4, 6), (6, 4), (5, 5)])]
+    parameters = [
+        (f"p{i}", torch.nn.Parameter(torch.randn(*shape, generator=generator)))
+        for i, shape in enumerate([(6, 4), (4, 6), (6, 4), (5, 5)])
+    ]
     expected, buffers = [p.detach().clone() for _, p in parameters], [torch.zeros_like(p) for _, p in parameters]
     muon = Muon({0.02: parameters}, config, Ranks())
     for step in range(3):
@@ -95,7 +103,8 @@ def test_step_schedules_of_the_seeds() -> None:
     assert (s861.scale(14_000, 0), s861.scale(17_000, 0)) == (1.0, 0.5)
     cosine = Schedule(dataclasses.replace(load("pr598").schedule, shape="cosine"))
     assert cosine.scale(5250, 0.0) == pytest.approx(0.5) and cosine.scale(6125, 0.0) == pytest.approx(
-        0.5 * (1 - math.cos(math.pi / 4)))
+        0.5 * (1 - math.cos(math.pi / 4))
+    )
 
 
 def test_wallclock_schedule_and_momentum() -> None:
@@ -116,8 +125,10 @@ def test_wallclock_schedule_and_momentum() -> None:
 
 def test_replay_uses_logged_scales(tmp_path: Path) -> None:
     path = tmp_path / "old.jsonl"
-    path.write_text('{"event": "config"}\n{"event": "scale", "step": 0, "scale": 1.0}\n'
-                    '{"event": "scale", "step": 1, "scale": 0.25}\n')
+    path.write_text(
+        '{"event": "config"}\n{"event": "scale", "step": 0, "scale": 1.0}\n'
+        '{"event": "scale", "step": 1, "scale": 0.25}\n'
+    )
     config = ScheduleConfig(mode="replay", replay_file=str(path))
     assert [Schedule(config).scale(k, 99.0) for k in (0, 1)] == [1.0, 0.25]
     with pytest.raises(ConfigError, match="no scale for step 2"):
@@ -225,15 +236,24 @@ def test_step_equals_plain_torch(shards: Path) -> None:
     run = trainer(shards, "qat.train=off", "schedule.warmdown=0", "optim.decoder_lr_mult=2.0")
     config, twin = run.config, GPT(run.config)
     optim = config.optim
-    muon = {n: p for n, p in twin.named_parameters() if p.ndim == 2
-            and (".attn." in n or ".mlp." in n or n == "bigram.proj.weight")}
+    muon = {
+        n: p
+        for n, p in twin.named_parameters()
+        if p.ndim == 2 and (".attn." in n or ".mlp." in n or n == "bigram.proj.weight")
+    }
     rest = {n: p for n, p in twin.named_parameters() if n not in muon}
 
     def factor(name: str) -> float:
         return 2.0 if name.startswith(("blocks.2.", "blocks.3.")) else 1.0
 
-    adam = torch.optim.AdamW([{"params": [p], "lr": optim.tok_lr if n == "tok_embed" else optim.scalar_lr * factor(n)}
-                              for n, p in rest.items()], betas=optim.betas, weight_decay=optim.adam_weight_decay)
+    adam = torch.optim.AdamW(
+        [
+            {"params": [p], "lr": optim.tok_lr if n == "tok_embed" else optim.scalar_lr * factor(n)}
+            for n, p in rest.items()
+        ],
+        betas=optim.betas,
+        weight_decay=optim.adam_weight_decay,
+    )
     buffers = {n: torch.zeros_like(p) for n, p in muon.items()}
     run.model.train()
     for step in range(2):
@@ -287,8 +307,15 @@ def test_late_qat_changes_training(shards: Path, tmp_path: Path) -> None:
 
 def test_budget_stops_the_run_before_the_reserve(shards: Path, tmp_path: Path) -> None:
     log = RunLog(tmp_path, "b", console=False)
-    run = trainer(shards, "schedule.iterations=100000", "schedule.max_wallclock_seconds=3.0", "schedule.mode=wallclock",
-                  "schedule.reserve_seconds=1.5", "schedule.val_every=0", log=log)
+    run = trainer(
+        shards,
+        "schedule.iterations=100000",
+        "schedule.max_wallclock_seconds=3.0",
+        "schedule.mode=wallclock",
+        "schedule.reserve_seconds=1.5",
+        "schedule.val_every=0",
+        log=log,
+    )
     run.run()
     text = log.path.read_text()
     assert re.search(r"^stopping_early: wallclock_cap train_time:(1[5-9]|[2-9]\d)\d\dms step:\d+/100000$", text, re.M)
@@ -337,7 +364,8 @@ def test_log_lines_have_the_published_formats(trained: Path) -> None:
 
 def test_progress_line() -> None:
     assert progress_text(6, 24, 2.5, 123_456.0, 0.27, 3723.0) == (
-        "[######..................] 6/24  loss 2.5000  123,456 tok/s  MFU 27.0 %  left 01:02:03")
+        "[######..................] 6/24  loss 2.5000  123,456 tok/s  MFU 27.0 %  left 01:02:03"
+    )
     assert "MFU" not in progress_text(6, 24, 2.5, 1.0, 0.0, 1.0)
     assert peak_tflops(12.0) == 12.0 and (torch.cuda.is_available() or peak_tflops(0.0) == 0.0)
     assert device_report()

@@ -76,8 +76,11 @@ def test_the_ledger_check_finds_violations(model: GPT, stream: ValidationStream)
     ledgers.check(events, 288, "ttt")
     first_update = next(i for i, e in enumerate(events) if e["event"] == "Update")
     train_first = [events[first_update], *events[:first_update], *events[first_update + 1 :]]
-    for broken, message in ((train_first, "position 0 is trained on before"), (events[:-1], "never scored"),
-                            ([*events, events[-1]], "scored twice")):
+    for broken, message in (
+        (train_first, "position 0 is trained on before"),
+        (events[:-1], "never scored"),
+        ([*events, events[-1]], "scored twice"),
+    ):
         with pytest.raises(ScoringError, match=message):
             ledgers.check(broken, 288, "ttt")
     assert judge(as_timeline(train_first), 288)[1] == list(range(64))
@@ -276,8 +279,10 @@ def test_log_lines(model: GPT, stream: ValidationStream, tmp_path: Path) -> None
     config = tiny("ttt.select.freeze_blocks=1")
     score = score_first(Evaluation(config, model, stream, Ranks()), log)
     lines = log.path.read_text().splitlines()
-    assert lines[0] == ("ttt_sliding:start chunks=5 chunk_tokens=64 total_windows=33 stride=8 ttt_lr=0.02 ttt_epochs=2 "
-                        "ttt_optimizer=sgd freeze_blocks=1")
+    assert lines[0] == (
+        "ttt_sliding:start chunks=5 chunk_tokens=64 total_windows=33 stride=8 ttt_lr=0.02 ttt_epochs=2 "
+        "ttt_optimizer=sgd freeze_blocks=1"
+    )
     assert re.fullmatch(r"ttt_sliding:params unfrozen=\d+ frozen=\d+", lines[1])
     assert re.fullmatch(r"  ttt_chunk \[1/5\] bpb=\d\.\d{6} time=\d+\.\ds", lines[2])
     assert lines[3].startswith(f"  ttt_chunk [5/5] bpb={score.bpb:.6f} ")  # all ranks, so the last line is the result

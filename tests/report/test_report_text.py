@@ -47,9 +47,7 @@ def test_one_line_is_one_line_of_limited_length(raw, limit):
 
 
 def test_clean_walks_everything():
-    assert text.clean({"a\x07": ["\x1b", {"b": "\u202e"}, 1, None]}) == {
-        "a\\x07": ["\\x1b", {"b": "\\u202e"}, 1, None]
-    }
+    assert text.clean({"a\x07": ["\x1b", {"b": "\u202e"}, 1, None]}) == {"a\\x07": ["\\x1b", {"b": "\\u202e"}, 1, None]}
 
 
 @pytest.mark.parametrize(

@@ -28,7 +28,7 @@ def build(binds: list[tuple[str, str]], scratch: str, scratch_bytes: int, new_pi
     kernel.mount("sandbox", root, "tmpfs", kernel.MS_NOSUID, "size=4m,mode=0755")
     for source, inside in sorted(binds, key=lambda pair: pair[1]):
         _bind(source, root + inside)
-    for device in DEVICES:
+    for device in filter(os.path.exists, DEVICES):
         _bind(device, root + device, readonly=False)
     _tmpfs(root + "/dev/shm", 64 << 20)
     _tmpfs(root + scratch, scratch_bytes)
@@ -68,7 +68,9 @@ def _stage(sources: list[str]) -> str:
 
 def _bind(source: str, target: str, readonly: bool = True) -> None:
     """Bind one path; a symlink is recreated so that merged-usr systems keep their shape."""
-    if not os.path.lexists(source) or (os.path.lexists(target) and not os.path.isdir(target)):
+    if not os.path.lexists(source):
+        raise FileNotFoundError(f"{source} was granted but does not exist")
+    if os.path.lexists(target) and not os.path.isdir(target):
         return
     os.makedirs(os.path.dirname(target), exist_ok=True)
     if os.path.islink(source):
