@@ -1,4 +1,4 @@
-"""Student's t against scipy and against closed forms."""
+"""Student's t against closed forms."""
 
 from __future__ import annotations
 
@@ -8,14 +8,7 @@ import pytest
 from hypothesis import given
 from hypothesis import strategies as st
 
-from auditor.documents.student import incomplete_beta, quantile, upper_tail
-
-special = pytest.importorskip("scipy.special")
-
-
-@given(st.floats(min_value=-60, max_value=60), st.floats(min_value=0.5, max_value=400))
-def test_tail_is_that_of_scipy(t: float, df: float) -> None:
-    assert upper_tail(t, df) == pytest.approx(float(special.stdtr(df, -t)), rel=1e-9, abs=1e-14)
+from auditor.documents.student import quantile, upper_tail
 
 
 @given(st.floats(min_value=1e-6, max_value=1 - 1e-6), st.floats(min_value=1, max_value=200))
@@ -27,11 +20,6 @@ def test_quantile_inverts_the_tail(probability: float, df: float) -> None:
 def test_closed_forms_for_one_and_two_degrees(t: float) -> None:
     assert upper_tail(t, 1) == pytest.approx(0.5 - math.atan(t) / math.pi, abs=1e-12)
     assert upper_tail(t, 2) == pytest.approx(0.5 - t / (2 * math.sqrt(2 + t * t)), abs=1e-12)
-
-
-@given(st.floats(min_value=0.2, max_value=50), st.floats(min_value=0.2, max_value=50), st.floats(0, 1))
-def test_beta_function_is_that_of_scipy(a: float, b: float, x: float) -> None:
-    assert incomplete_beta(a, b, x) == pytest.approx(float(special.betainc(a, b, x)), rel=1e-8, abs=1e-12)
 
 
 def test_impossible_arguments_are_refused() -> None:
