@@ -104,6 +104,9 @@ def _static(desk: _Desk, case: Case, call: Call) -> None:
     if not call.static:
         case.absent[Witness.STATIC] = _NOT_ASKED
         return
+    from auditor.static.byte_table import byte_table
+
+    case.facts["byte_table"] = desk.ask("the byte count", lambda: byte_table(case.program))
     from auditor.static.analysis import static_timeline
     from auditor.static.effective import effective_settings
 

@@ -9,6 +9,7 @@ from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.byte_accounts import accounts, by_denominator
+from rules.byte_code import with_code
 from rules.examples import SP1024_BYTES, runs, variant
 from rules.support import failed, number
 from rules.testimony import ORDER_WITNESSES
@@ -29,7 +30,7 @@ def decide(case: Case) -> Finding:
                 f"{number(size.middle)} bytes",
                 [account.evidence],
             )
-    return by_denominator(case, (), "", ORDER_WITNESSES)
+    return with_code(case, by_denominator(case, (), "", ORDER_WITNESSES), ("boundary tokens credited",))
 
 
 RULE = Rule(

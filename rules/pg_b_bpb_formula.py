@@ -9,18 +9,21 @@ from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.byte_accounts import by_denominator
+from rules.byte_code import with_code
 from rules.examples import runs, variant
 from rules.testimony import ORDER_WITNESSES
 
 
 def decide(case: Case) -> Finding:
     """Loss, BPB and target count of a line determine the bytes; they have to be those of the validation set."""
-    return by_denominator(
+    logged = by_denominator(
         case,
         ("not the canonical bytes", "unexplained inflation"),
         "loss and BPB do not belong together",
         ORDER_WITNESSES,
     )
+    # A right table and sum do not settle how sums of ranks and batches are put together.
+    return with_code(case, logged, ("byte counts differ from the text",), decides=False)
 
 
 RULE = Rule(

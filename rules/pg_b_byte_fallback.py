@@ -9,13 +9,16 @@ from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.byte_accounts import by_denominator
+from rules.byte_code import with_code
 from rules.examples import runs, variant
 from rules.testimony import ORDER_WITNESSES
 
 
 def decide(case: Case) -> Finding:
     """Byte pieces counted as three bytes inflate the denominator by about 4 %."""
-    return by_denominator(case, ("byte fallback",), "byte-fallback pieces are counted as three bytes", ORDER_WITNESSES)
+    what = "byte-fallback pieces are counted as three bytes"
+    logged = by_denominator(case, ("byte fallback",), what, ORDER_WITNESSES)
+    return with_code(case, logged, ("byte tokens counted wrongly",))
 
 
 RULE = Rule(

@@ -9,6 +9,7 @@ from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.byte_accounts import accounts, by_denominator
+from rules.byte_code import with_code
 from rules.example_program import EVALUATION, edited, program
 from rules.examples import SP1024_TOKENS, runs, variant
 from rules.support import failed
@@ -32,7 +33,7 @@ def decide(case: Case) -> Finding:
                     f"bytes per token are exactly {short if constant > 1 else 1 / short:g}: a constant, not a sum",
                     [account.evidence],
                 )
-    return by_denominator(case, (), "", ORDER_WITNESSES)
+    return with_code(case, by_denominator(case, (), "", ORDER_WITNESSES), ("constant ratio",))
 
 
 RULE = Rule(

@@ -9,6 +9,7 @@ from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.byte_accounts import by_denominator
+from rules.byte_code import with_code
 from rules.example_program import DATA, edited, program
 from rules.examples import runs, variant
 from rules.testimony import ORDER_WITNESSES, stated
@@ -21,8 +22,9 @@ TWICE = edited(
 def decide(case: Case) -> Finding:
     """A space counted twice inflates the bytes by a sixth, and the log shows it."""
     logged = by_denominator(case, ("double leading space",), "the leading space is counted twice", ORDER_WITNESSES)
+    found = with_code(case, logged, ("double leading space", "marker counted", "leading space not counted"))
     read = stated(case, RULE.id)
-    return read if read is not None and logged.status in (Status.UNKNOWN, Status.NOT_APPLICABLE) else logged
+    return read if read is not None and found.status in (Status.UNKNOWN, Status.NOT_APPLICABLE) else found
 
 
 RULE = Rule(

@@ -8,16 +8,48 @@ from __future__ import annotations
 
 import ast
 import functools
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable
 from dataclasses import dataclass, field
 
 ASKS = frozenset(
-    "is_control is_unknown is_unused is_byte id_to_piece IdToPiece IsControl IsUnknown IsUnused IsByte "
-    "decode_single_token_bytes decode_ids convert_ids_to_tokens".split()
+    (
+        "is_control",
+        "is_unknown",
+        "is_unused",
+        "is_byte",
+        "id_to_piece",
+        "IdToPiece",
+        "IsControl",
+        "IsUnknown",
+        "IsUnused",
+        "IsByte",
+        "decode_single_token_bytes",
+        "decode_ids",
+        "convert_ids_to_tokens",
+    )
 )
 _LOOPS = (ast.For, ast.ListComp, ast.GeneratorExp, ast.DictComp, ast.SetComp, ast.While)
 _CONVERTS = frozenset(
-    "to long int cpu cuda numpy reshape view flatten ravel clone float contiguous item astype squeeze double short".split()
+    (
+        "to",
+        "long",
+        "int",
+        "cpu",
+        "cuda",
+        "numpy",
+        "reshape",
+        "view",
+        "flatten",
+        "ravel",
+        "clone",
+        "float",
+        "contiguous",
+        "item",
+        "astype",
+        "squeeze",
+        "double",
+        "short",
+    )
 )
 Scope = ast.FunctionDef | ast.Module
 
@@ -152,7 +184,12 @@ def strip(node: ast.expr) -> ast.expr:
     while True:
         if isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _CONVERTS:
             node = node.func.value
-        elif isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.args and node.func.id in ("int", "bool", "float"):
+        elif (
+            isinstance(node, ast.Call)
+            and isinstance(node.func, ast.Name)
+            and node.args
+            and node.func.id in ("int", "bool", "float")
+        ):
             node = node.args[0]
         else:
             return node
@@ -258,7 +295,12 @@ def _base_in(nodes: Iterable[ast.AST], site: Site) -> bool:
     for node in nodes:
         for inner in ast.walk(node):
             found = lookup(inner)
-            if found and found[1] == site.target and found[0] not in site.roles and found[0].isidentifier() | ("." in found[0]):
+            if (
+                found
+                and found[1] == site.target
+                and found[0] not in site.roles
+                and found[0].isidentifier() | ("." in found[0])
+            ):
                 site.roles[found[0]] = "base"
                 return True
     return False
@@ -271,7 +313,11 @@ def _target(statement: ast.AST) -> str:
 
 def _over_statements(top: ast.stmt, node: ast.AST, nodes: list[ast.AST], site: Site) -> Site:
     name = _target(top)
-    before = [n for n in nodes if isinstance(n, ast.Assign | ast.AnnAssign) and n is not top and n.lineno <= top.lineno and _target(n) == name]
+    before = [
+        n
+        for n in nodes
+        if isinstance(n, ast.Assign | ast.AnnAssign) and n is not top and n.lineno <= top.lineno and _target(n) == name
+    ]
     for first in sorted(before, key=lambda n: -n.lineno):
         if first.value is not None and _base_in([first.value], site):
             site.run, site.result = [first, top], name
@@ -284,7 +330,9 @@ def _over_statements(top: ast.stmt, node: ast.AST, nodes: list[ast.AST], site: S
     # tb = base[tgt] under another name, then added: follow the names the later sum is made of.
     for expression in after:
         for other in {n.id for n in ast.walk(expression) if isinstance(n, ast.Name)} - {name}:
-            for first in (n for n in nodes if isinstance(n, ast.Assign) and _target(n) == other and n.lineno < expression.lineno):
+            for first in (
+                n for n in nodes if isinstance(n, ast.Assign) and _target(n) == other and n.lineno < expression.lineno
+            ):
                 if isinstance(top, ast.Assign) and _base_in([first.value], site):
                     site.run = [first, top, expression]
                     return site
@@ -304,7 +352,10 @@ def _over_branch(holder: ast.If, nodes: list[ast.AST], site: Site) -> Site:
         near = [
             n
             for n in nodes
-            if isinstance(n, ast.Assign | ast.AugAssign) and n is not add and _target(n) == name and abs(n.lineno - holder.lineno) < 12
+            if isinstance(n, ast.Assign | ast.AugAssign)
+            and n is not add
+            and _target(n) == name
+            and abs(n.lineno - holder.lineno) < 12
         ]
         for first in sorted(near, key=lambda n: abs(n.lineno - holder.lineno)):
             if _base_in([first.value], site):

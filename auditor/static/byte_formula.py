@@ -61,7 +61,13 @@ def _numbers(tree: ast.Module) -> dict[str, float]:
     """Names that are given one number literal and nothing else anywhere in the module."""
     found: dict[str, list[float | None]] = {}
     for node in outline(tree).all:
-        targets = node.targets if isinstance(node, ast.Assign) else [node.target] if isinstance(node, ast.AnnAssign | ast.AugAssign | ast.For) else []
+        targets = (
+            node.targets
+            if isinstance(node, ast.Assign)
+            else [node.target]
+            if isinstance(node, ast.AnnAssign | ast.AugAssign | ast.For)
+            else []
+        )
         value = getattr(node, "value", None)
         number = _default(value)
         for target in (n for t in targets for n in ast.walk(t)):
@@ -85,7 +91,7 @@ def _default(value: ast.AST | None) -> float | None:
         number = float(value.value)  # type: ignore[arg-type]
     except (TypeError, ValueError):
         return None
-    return number if isinstance(value.value, str) or isinstance(value.value, float) else None
+    return number if isinstance(value.value, str | float) else None
 
 
 def sidecar_lines(tree: ast.Module) -> list[int]:
@@ -93,5 +99,9 @@ def sidecar_lines(tree: ast.Module) -> list[int]:
     return [
         node.lineno
         for node in outline(tree).all
-        if isinstance(node, ast.Constant) and isinstance(node.value, str) and len(node.value) < 200 and _SIDECAR.search(node.value) and ".bin" in node.value
+        if isinstance(node, ast.Constant)
+        and isinstance(node.value, str)
+        and len(node.value) < 200
+        and _SIDECAR.search(node.value)
+        and ".bin" in node.value
     ]

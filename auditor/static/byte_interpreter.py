@@ -19,6 +19,8 @@ MAX_STEPS = 400_000
 MAX_SIZE = 1 << 20
 MAX_DEPTH = 40
 MAX_FIELD = 64
+# What operations of the host raise for values they do not fit; the evaluated code would raise there too.
+_HOST_ERRORS = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
 
 
 class Stuck(Exception):
@@ -185,8 +187,12 @@ class Interpreter:
         for statement in body:
             self._step()
             method = getattr(self, f"_do_{type(statement).__name__.lower()}", None)
-            if method is not None:
+            if method is None:
+                continue
+            try:
                 method(statement, scope)
+            except _HOST_ERRORS as error:
+                raise Raised(f"line {statement.lineno}: {type(error).__name__}") from None
 
     def _step(self) -> None:
         self.steps += 1
@@ -346,7 +352,7 @@ class Interpreter:
             return OPAQUE
         try:
             return method(node, scope)
-        except (ArithmeticError, LookupError, TypeError, ValueError, AttributeError) as error:
+        except _HOST_ERRORS as error:
             raise Raised(f"line {getattr(node, 'lineno', 0)}: {type(error).__name__}") from None
 
     def _of_constant(self, node: ast.Constant, _: dict[str, Any]) -> Any:

@@ -9,16 +9,111 @@ from auditor.static.byte_stand_in import OPAQUE, SIZE, Argument, Opaque, Table
 
 # Conversions that keep the number of bytes what it is.
 SAME = frozenset(
-    ["to", "float", "double", "long", "int", "short", "half", "bfloat16", "bool", "byte", "astype", "type", "type_as", "cpu", "cuda", "numpy", "clone", "copy", "contiguous", "view", "reshape", "flatten", "ravel", "squeeze", "unsqueeze", "detach", "sum", "item", "pin_memory", "share_memory_", "tolist", "requires_grad_", "view_as", "expand", "expand_as", "float32", "float64", "int64", "int32", "cumsum"]
+    [
+        "to",
+        "float",
+        "double",
+        "long",
+        "int",
+        "short",
+        "half",
+        "bfloat16",
+        "bool",
+        "byte",
+        "astype",
+        "type",
+        "type_as",
+        "cpu",
+        "cuda",
+        "numpy",
+        "clone",
+        "copy",
+        "contiguous",
+        "view",
+        "reshape",
+        "flatten",
+        "ravel",
+        "squeeze",
+        "unsqueeze",
+        "detach",
+        "sum",
+        "item",
+        "pin_memory",
+        "share_memory_",
+        "tolist",
+        "requires_grad_",
+        "view_as",
+        "expand",
+        "expand_as",
+        "float32",
+        "float64",
+        "int64",
+        "int32",
+        "cumsum",
+    ]
 )
 TEXT_METHODS = frozenset(
-    ["encode", "decode", "startswith", "endswith", "replace", "strip", "lstrip", "rstrip", "removeprefix", "removesuffix", "lower", "upper", "split", "count", "find", "isdigit", "isalpha", "isspace", "hex", "fromhex", "index", "get", "keys", "values", "items", "append", "add", "extend", "update", "pop", "copy", "setdefault", "join", "partition", "rpartition", "rfind", "isalnum", "isascii", "ljust"]
+    [
+        "encode",
+        "decode",
+        "startswith",
+        "endswith",
+        "replace",
+        "strip",
+        "lstrip",
+        "rstrip",
+        "removeprefix",
+        "removesuffix",
+        "lower",
+        "upper",
+        "split",
+        "count",
+        "find",
+        "isdigit",
+        "isalpha",
+        "isspace",
+        "hex",
+        "fromhex",
+        "index",
+        "get",
+        "keys",
+        "values",
+        "items",
+        "append",
+        "add",
+        "extend",
+        "update",
+        "pop",
+        "copy",
+        "setdefault",
+        "join",
+        "partition",
+        "rpartition",
+        "rfind",
+        "isalnum",
+        "isascii",
+        "ljust",
+    ]
 )
 _MAKERS = {"zeros": 0, "ones": 1, "empty": 0, "full": None, "zeros_like": 0, "ones_like": 1, "full_like": None}
 _WRAPPERS = frozenset(
-    ["tensor", "as_tensor", "array", "asarray", "from_numpy", "LongTensor", "IntTensor", "BoolTensor", "FloatTensor", "ShortTensor", "ascontiguousarray"]
+    [
+        "tensor",
+        "as_tensor",
+        "array",
+        "asarray",
+        "from_numpy",
+        "LongTensor",
+        "IntTensor",
+        "BoolTensor",
+        "FloatTensor",
+        "ShortTensor",
+        "ascontiguousarray",
+    ]
 )
-_NUMBERS = frozenset(["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "float16", "float32", "float64", "intp"])
+_NUMBERS = frozenset(
+    ["int8", "int16", "int32", "int64", "uint8", "uint16", "uint32", "float16", "float32", "float64", "intp"]
+)
 
 
 def kind_of(dtype: Any) -> str:

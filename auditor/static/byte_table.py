@@ -21,7 +21,12 @@ if TYPE_CHECKING:
     from auditor.unpack import Layer, Program
 
 CORRECT, WRONG, UNDECIDED, NONE = "correct", "wrong", "undecided", "none"
-DOUBLE, MARKER, BYTES, CREDITED = "double leading space", "marker counted", "byte tokens counted wrongly", "boundary tokens credited"
+DOUBLE, MARKER, BYTES, CREDITED = (
+    "double leading space",
+    "marker counted",
+    "byte tokens counted wrongly",
+    "boundary tokens credited",
+)
 DROPPED, CONSTANT, OTHER = "leading space not counted", "constant ratio", "byte counts differ from the text"
 # Shares of the published validation text (sp8192, per byte): tokens with a leading space, byte-fallback tokens,
 # document starts. They turn errors per token into an estimate of the whole denominator.
@@ -201,7 +206,9 @@ class _Reader:
             return ByteTable(UNDECIDED, reason=reason, places=places)
         added = any(extra for _, extra in uses)
         lead = table.lead or [False] * known.SIZE
-        status, bug, reason, ratio, minor = compare(lambda _, t: int(table.base[t]) + (int(bool(lead[t])) if added else 0))
+        status, bug, reason, ratio, minor = compare(
+            lambda _, t: int(table.base[t]) + (int(bool(lead[t])) if added else 0)
+        )
         return ByteTable(status, bug, reason, places + [p for p, _ in uses][:4], ratio, minor)
 
     def _plain_uses(self, table: Tables) -> list[tuple[BytePlace, bool]]:
@@ -229,12 +236,32 @@ class _Reader:
         return found
 
     def _without_table(self, counts: list[Any]) -> ByteTable:
+        alone = self._byte_vocabulary(counts) if counts else None
+        if alone is not None:
+            return alone
         if self.why:
             return ByteTable(UNDECIDED, reason="; ".join(self.why[:2]), places=self._site_places(counts))
         if counts:
             text = "the sums look tables up that are not built in the submission"
             return ByteTable(UNDECIDED, "external table", text, self._site_places(counts))
         return ByteTable(NONE, reason="nothing in the program counts bytes with a tokenizer")
+
+    def _byte_vocabulary(self, counts: list[Any]) -> ByteTable | None:
+        """Tables that ask no tokenizer: right when every id after the special ones counts one byte and no space."""
+        wanted = {table.rpartition(".")[2] for site, *_ in counts for table in site.roles}
+        for layer, tree in self.modules:
+            for node in _makers(tree, wanted):
+                try:
+                    values = [row for _, v in _called(Interpreter(tree), node) if (row := _row(v)) is not None]
+                except Stuck as stuck:
+                    self.why.append(f"the table at {layer.name}:{node.lineno} could not be evaluated ({stuck})")
+                    continue
+                rows = [row[known.FIRST_BYTE : known.FIRST_BYTE + 252] for row in values]
+                counted = [row for row in rows if all(item == 1 for item in row) and not isinstance(row[0], bool)]
+                if counted and all(not any(row) or all(row) for row in rows):
+                    places = [self._place(layer.name, node.lineno, "table of bytes"), *self._site_places(counts)]
+                    return ByteTable(CORRECT, "", "every id of a byte vocabulary counts one byte", places, 1.0)
+        return None
 
     def _site_places(self, counts: list[Any]) -> list[BytePlace]:
         return [self._place(path, site.line, "bytes of the scored tokens") for site, path, _, _ in counts[:4]]
@@ -249,7 +276,9 @@ class _Reader:
     def _sidecar(self) -> list[BytePlace]:
         from auditor.static.byte_formula import sidecar_lines
 
-        return [self._place(layer.name, n, "bytes from a file") for layer, tree in self.modules for n in sidecar_lines(tree)][:4]
+        return [
+            self._place(layer.name, n, "bytes from a file") for layer, tree in self.modules for n in sidecar_lines(tree)
+        ][:4]
 
     def _constant(self) -> ByteTable | None:
         from auditor.static.byte_formula import constant_ratios
@@ -267,7 +296,9 @@ def _called(interpreter: Interpreter, node: ast.FunctionDef) -> list[tuple[str, 
     names = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
     given: list[Any] = [owner if name == "self" else Argument() for name in names]
     required = len(names) - len(node.args.defaults)
-    keywords = {a.arg: Argument() for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if d is None}
+    keywords = {
+        a.arg: Argument() for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True) if d is None
+    }
     result = interpreter.call(Function(node, {}), given[:required], keywords)
     return [*_flat("", result), *((n, v) for n, v in owner.attributes.items())]
 
@@ -316,7 +347,9 @@ def classify(values: list[tuple[str, Any]], builder: find.Builder, path: str) ->
         if row is not None and role:
             held.setdefault(role, row)
     if "base" not in held and "text" in held:
-        held["base"] = [len(t.encode() if isinstance(t, str) else t) if isinstance(t, str | bytes) else 0 for t in held["text"]]
+        held["base"] = [
+            len(t.encode() if isinstance(t, str) else t) if isinstance(t, str | bytes) else 0 for t in held["text"]
+        ]
         order = ["base" if role == "text" else role for role in order]
     if "base" not in held:
         return None
@@ -373,6 +406,27 @@ def _at(site: find.Site, tree: ast.Module, rows: dict[str, list[Any]], previous:
     if isinstance(value, Opaque) or not isinstance(value, int | float):
         raise Stuck("its value is not known")
     return int(value) + (int(rows["base"][token]) if site.partial else 0)
+
+
+def _makers(tree: ast.Module, wanted: set[str]) -> list[ast.FunctionDef]:
+    """Functions whose results are given names out of `wanted`, and those they hand over to."""
+    by_name = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
+    found: dict[str, ast.FunctionDef] = {}
+
+    def add(call: ast.AST | None) -> None:
+        name = getattr(call.func, "id", "") if isinstance(call, ast.Call) else ""
+        if name in by_name and name not in found:
+            found[name] = by_name[name]
+            for node in ast.walk(by_name[name]):
+                if isinstance(node, ast.Return):
+                    add(node.value)
+
+    for node in find.outline(tree).all:
+        if isinstance(node, ast.Assign):
+            names = {getattr(t, "id", getattr(t, "attr", "")) for target in node.targets for t in ast.walk(target)}
+            if names & wanted:
+                add(node.value)
+    return list(found.values())
 
 
 def _imports(tree: ast.Module) -> dict[str, str]:
