@@ -145,9 +145,15 @@ def _kept_log(folder: Path) -> LogRun | None:
     return max(found, key=lambda run: len(run.results), default=None)
 
 
+_LOST_PEER = re.compile(r"DistNetworkError|DistBackendError|Connection (?:reset|closed|refused)|ProcessGroup|^\[W")
+
+
 def _why(errors: list[str], codes: tuple[int, ...], events: list[dict]) -> str:
     told = next((event["reason"] for event in events if event["kind"] == "sandbox" and event["reason"]), "")
-    last = next((line.strip()[:200] for line in reversed(errors) if line.strip() and not line.startswith(" ")), "")
+    said = [line.strip()[:200] for line in errors if line.strip() and not line.startswith(" ")]
+    # When one rank fails the others lose it: their complaint about the connection is not why.
+    own = [line for line in said if not _LOST_PEER.search(line)]
+    last = next(reversed(own or said), "")
     status = f"exit status {', '.join(map(str, codes))}" if any(codes) else "cut short"
     return "; ".join(part for part in (told, status, last) if part)
 
