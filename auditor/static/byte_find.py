@@ -49,6 +49,7 @@ _CONVERTS = frozenset(
         "squeeze",
         "double",
         "short",
+        "tolist",
     )
 )
 Scope = ast.FunctionDef | ast.Module
