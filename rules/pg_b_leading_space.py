@@ -23,6 +23,8 @@ def decide(case: Case) -> Finding:
     """A space counted twice inflates the bytes by a sixth, and the log shows it."""
     logged = by_denominator(case, ("double leading space",), "the leading space is counted twice", ORDER_WITNESSES)
     found = with_code(case, logged, ("double leading space", "marker counted", "leading space not counted"))
+    if getattr(case.facts.get("byte_table"), "bug", "") == "external table":
+        return found  # reading one of several ways to make the tables proves nothing
     read = stated(case, RULE.id)
     return read if read is not None and found.status in (Status.UNKNOWN, Status.NOT_APPLICABLE) else found
 
