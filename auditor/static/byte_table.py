@@ -492,7 +492,7 @@ def _roles(tree: ast.Module, table: Tables) -> dict[str, str]:
 
 def _reads_file(call: ast.Call) -> bool:
     """A load by numpy, json, torch or pickle (a tokenizer has a `load` of its own)."""
-    if not isinstance(call.func, ast.Attribute) or call.func.attr not in ("load", "loads", "fromfile", "loadtxt"):
+    if not isinstance(call.func, ast.Attribute) or call.func.attr not in ("load", "loads", "loadtxt"):
         return False
     return getattr(call.func.value, "id", "").strip("_") in ("np", "numpy", "json", "torch", "pickle")
 
