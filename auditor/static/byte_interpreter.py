@@ -8,27 +8,18 @@ from __future__ import annotations
 
 import ast
 import math
-import operator
 from collections.abc import Callable, Mapping, Sequence
 from typing import Any
 
 from auditor.static.byte_library import array_call, array_method, plain_method
+from auditor.static.byte_operators import BINARY, COMPARE, MAX_SIZE, Raised, Stuck, bounded, invert, spread
 from auditor.static.byte_stand_in import OPAQUE, SIZE, Argument, Opaque, Table, Tokenizer, knows
 
 MAX_STEPS = 400_000
-MAX_SIZE = 1 << 20
 MAX_DEPTH = 40
 MAX_FIELD = 64
 # What operations of the host raise for values they do not fit; the evaluated code would raise there too.
 _HOST_ERRORS = (ArithmeticError, LookupError, TypeError, ValueError, AttributeError, RecursionError)
-
-
-class Stuck(Exception):
-    """The evaluation cannot go on; the message says why."""
-
-
-class Raised(Stuck):
-    """The evaluated code raises."""
 
 
 class _Return(Exception):
@@ -56,87 +47,6 @@ class Library:
 
     def __init__(self, name: str) -> None:
         self.name = name
-
-
-def _bounded(value: Any) -> Any:
-    if isinstance(value, str | bytes | list | tuple | dict | set) and len(value) > MAX_SIZE:
-        raise Stuck("a value grows beyond bounds")
-    if isinstance(value, int) and value.bit_length() > 256:
-        raise Stuck("a number grows beyond bounds")
-    return value
-
-
-def _power(left: Any, right: Any) -> Any:
-    if abs(right) > 64:
-        raise Stuck("a number grows beyond bounds")
-    return left**right
-
-
-def _times(left: Any, right: Any) -> Any:
-    for sequence, count in ((left, right), (right, left)):
-        if isinstance(sequence, str | bytes | list | tuple) and isinstance(count, int):
-            if len(sequence) * count > MAX_SIZE:
-                raise Stuck("a value grows beyond bounds")
-    return left * right
-
-
-def _shift(left: Any, right: Any) -> Any:
-    if right > 128:
-        raise Stuck("a number grows beyond bounds")
-    return left << right
-
-
-def _modulo(left: Any, right: Any) -> Any:
-    if isinstance(left, str | bytes):
-        raise Stuck("text is formatted")
-    return left % right
-
-
-BINARY: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
-    ast.Mult: _times,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
-    ast.Mod: _modulo,
-    ast.Pow: _power,
-    ast.BitAnd: operator.and_,
-    ast.BitOr: operator.or_,
-    ast.BitXor: operator.xor,
-    ast.LShift: _shift,
-    ast.RShift: operator.rshift,
-}
-COMPARE: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Is: operator.is_,
-    ast.IsNot: operator.is_not,
-    ast.In: lambda a, b: a in b,
-    ast.NotIn: lambda a, b: a not in b,
-}
-
-
-def invert(value: Any) -> Any:
-    """`~` as arrays of truth values have it."""
-    if isinstance(value, Table):
-        return Table([invert(item) for item in value.items], value.numeric)
-    return (not value) if isinstance(value, bool) else OPAQUE if isinstance(value, Opaque) else ~value
-
-
-def spread(apply: Callable[[Any, Any], Any], left: Any, right: Any) -> Any:
-    """A binary operation, element by element where an array takes part."""
-    if isinstance(left, Table) or isinstance(right, Table):
-        size = len(left.items) if isinstance(left, Table) else len(right.items)
-        rows = [value.items if isinstance(value, Table) else [value] * size for value in (left, right)]
-        return Table([spread(apply, a, b) for a, b in zip(*rows, strict=False)])
-    if isinstance(left, Opaque) or isinstance(right, Opaque):
-        return OPAQUE
-    left, right = (SIZE if isinstance(value, Argument) else value for value in (left, right))
-    return _bounded(apply(left, right))
 
 
 class Interpreter:
@@ -408,7 +318,7 @@ class Interpreter:
             return not value
         if isinstance(node.op, ast.Invert):
             return invert(value)
-        return spread(operator.mul, value, -1 if isinstance(node.op, ast.USub) else 1)
+        return spread(BINARY[ast.Mult], value, -1 if isinstance(node.op, ast.USub) else 1)
 
     def _of_boolop(self, node: ast.BoolOp, scope: dict[str, Any]) -> Any:
         ends_on = isinstance(node.op, ast.Or)
@@ -466,7 +376,7 @@ class Interpreter:
                 return OPAQUE
             digits = "".join(c for c in spec if c.isdigit())
             out += format(value, spec) if int(digits or 0) <= MAX_FIELD else ""
-        return _bounded(out)
+        return bounded(out)
 
     def _of_slice(self, node: ast.Slice, scope: dict[str, Any]) -> Any:
         ends = [self.value(end, scope) if end else None for end in (node.lower, node.upper, node.step)]
@@ -537,7 +447,7 @@ class Interpreter:
             return Argument()
         if not isinstance(function, Library):
             return OPAQUE
-        return _bounded(self._library(function.name, positional, keywords))
+        return bounded(self._library(function.name, positional, keywords))
 
     def _arguments(self, node: ast.Call, scope: dict[str, Any]) -> tuple[list[Any], dict[str, Any]]:
         positional: list[Any] = []
@@ -625,7 +535,7 @@ class Interpreter:
             return Argument()
         if isinstance(owner, Table | int | float):
             return array_method(owner, name, positional, keywords)
-        return _bounded(plain_method(owner, name, positional, keywords))
+        return bounded(plain_method(owner, name, positional, keywords))
 
 
 def _load(node: ast.expr) -> ast.expr:

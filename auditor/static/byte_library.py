@@ -2,9 +2,11 @@
 
 from __future__ import annotations
 
+import ast
 import math
 from typing import Any
 
+from auditor.static.byte_operators import BINARY, COMPARE, invert, spread
 from auditor.static.byte_stand_in import OPAQUE, SIZE, Argument, Opaque, Table
 
 # Conversions that keep the number of bytes what it is.
@@ -147,10 +149,6 @@ def array_call(name: str, positional: list[Any], keywords: dict[str, Any]) -> An
 
 
 def _combine(short: str, positional: list[Any]) -> Any:
-    import ast
-
-    from auditor.static.byte_interpreter import BINARY, COMPARE, invert, spread
-
     pairs = {
         **dict.fromkeys(("logical_and", "bitwise_and"), BINARY[ast.BitAnd]),
         **dict.fromkeys(("logical_or", "bitwise_or"), BINARY[ast.BitOr]),

@@ -13,7 +13,8 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.static import byte_find as find
 from auditor.static import byte_stand_in as known
-from auditor.static.byte_interpreter import Function, Interpreter, Stuck, _Return
+from auditor.static.byte_interpreter import Function, Interpreter, _Return
+from auditor.static.byte_operators import Stuck
 from auditor.static.byte_stand_in import OPAQUE, Argument, Opaque, Table
 from auditor.static.parse import parse_module
 

@@ -10,7 +10,8 @@ from hypothesis import strategies as st
 
 from auditor.static import byte_stand_in as known
 from auditor.static.byte_formula import constant_ratios
-from auditor.static.byte_interpreter import Interpreter, Stuck
+from auditor.static.byte_interpreter import Interpreter
+from auditor.static.byte_operators import Stuck
 from auditor.static.byte_table import ByteTable, byte_table, compare
 from auditor.unpack import Layer, Program
 
