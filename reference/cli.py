@@ -66,10 +66,12 @@ def _workspace(options: dict[str, Any], name: str, *, new_log: bool = True) -> A
     return pipeline.Workspace(loaded, options["data_dir"], options["out"], joined, log)
 
 
-def _leave() -> None:
+def _leave(code: int = 0) -> None:
     from reference import ranks
 
-    ranks.stop()
+    ranks.leave(code)
+    if code:
+        raise SystemExit(code)
 
 
 @main.command()
@@ -150,9 +152,7 @@ def smoke(texts: tuple[Path, ...], tokenizer: str, out: Path | None, overrides: 
         for check in result.checks:
             click.echo(f"{'ok  ' if check.holds else 'FAIL'} {check.what}")
         click.echo(f"{'passed' if result.passed else 'FAILED'} in {time.perf_counter() - began:.1f} s")
-    _leave()
-    if not result.passed:
-        raise SystemExit(1)
+    _leave(0 if result.passed else 1)
 
 
 def ranks_folder(joined: Any, temporary: str) -> str:

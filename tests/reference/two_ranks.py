@@ -62,4 +62,4 @@ if __name__ == "__main__":
     found = compute(process, *map(Path, sys.argv[1:4]))
     if process.first:
         Path(sys.argv[4]).write_text(json.dumps(found))
-    ranks.stop()
+    ranks.leave()
