@@ -76,7 +76,7 @@ def judge(case: Case, rules: Iterable[Rule] | None = None) -> Judgement:
     for rule in rules:
         finding = examine(rule, case)
         softened = soften_by_date(finding, rule, case)
-        if softened is not finding:
+        if softened.status is not finding.status:
             predating.add(rule.id)
         findings.append(softened)
     verdict, reason = _weigh(findings, frozenset(predating))
@@ -118,10 +118,19 @@ def _soften_by_track(finding: Finding, rule: Rule, track: Track) -> Finding:
 
 
 def soften_by_date(finding: Finding, rule: Rule, case: Case) -> Finding:
-    """A failure becomes a warning when the submission is older than the rule; the same object comes back otherwise."""
+    """A failure becomes a warning when the submission is older than the rule.
+
+    A ruling that closed what was open on its day (`Rule.reaches_back`) binds older submissions too.
+    """
     date = date_of(case)
     if finding.status is not Status.FAIL or date is None or date >= rule.since:
         return finding
+    if rule.reaches_back:
+        note = (
+            f"The submission is of {date.isoformat()}, the ruling of {rule.since.isoformat()} ({rule.authority}): "
+            f"{rule.reaches_back}"
+        )
+        return replace(finding, explanation=f"{finding.explanation} {note}".strip())
     note = (
         f"The rule dates from {rule.since.isoformat()} ({rule.authority}); the submission is of {date.isoformat()} "
         "and is judged by its own date."

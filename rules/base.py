@@ -47,6 +47,8 @@ class Rule:
         id: stable identifier (`PG-S-cap`).
         title, statement: in our words.
         severity: what a failure means; `tracks` where it binds; `since` the date it took effect.
+        reaches_back: how organisers applied it to submissions older than `since`; "" when those are judged by their
+            own date.
         authority: who says so.
         violations, allowed: what breaks it and what does not, at the level of code or documents.
         history: exceptions, disputes, changes.
@@ -70,6 +72,7 @@ class Rule:
     sources: tuple[str, ...]
     witnesses: tuple[Witness, ...]
     remedy: str
+    reaches_back: str = ""
     history: str = ""
     legal_precedents: tuple[int, ...] = ()
     illegal_precedents: tuple[int, ...] = ()

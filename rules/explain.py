@@ -41,7 +41,7 @@ def _facts(rule: Rule) -> Text:
     witnesses = ", ".join(witness.value for witness in rule.witnesses)
     return Text(
         f"{rule.severity.value} | {tracks} | since {rule.since.isoformat()} | {rule.authority}\n"
-        f"decided by: {witnesses}",
+        f"decided by: {witnesses}" + (f"\napplied to older submissions: {rule.reaches_back}" * bool(rule.reaches_back)),
         style="dim",
     )
 

@@ -39,6 +39,10 @@ RULE = Rule(
         "custom SP model without piece U+2581",
     ),
     allowed=("sp.is_byte(i) -> 1; corrected Scylla (#1314: 151,080,891)",),
+    reaches_back=(
+        "the official script has counted bytes this way since the launch; the date is that of the first audit that "
+        "was accepted, not of a new demand."
+    ),
     history=(
         "#1184 (0.9485 claimed) was listed on the README on 2026-04-24 and removed in the same PR #1806 after "
         "community proof."

@@ -39,6 +39,10 @@ RULE = Rule(
     authority="merged precedent",
     violations=("counting specials as bytes; scoring a transformed byte stream",),
     allowed=("byte260 (H-Net study, 151,130,112 tokens for 151,080,112 bytes = 50,000 BOS)",),
+    reaches_back=(
+        "the official script has counted bytes this way since the launch; the date is that of the first audit that "
+        "was accepted, not of a new demand."
+    ),
     history="ByteJEPA (#1443) counted 151,076,864 tokens = bytes.",
     legal_precedents=(1104, 1443),
     illegal_precedents=(),

@@ -48,6 +48,10 @@ RULE = Rule(
     authority="community text; organiser ruling (cocohearts)",
     violations=("`val_bpb = val_loss / (math.log(2) * 3.5)`, `BYTES_PER_TOKEN = ...` used in the metric",),
     allowed=("a constant used only for a progress print",),
+    reaches_back=(
+        "the official script has counted bytes this way since the launch; the date is that of the first audit that "
+        "was accepted, not of a new demand."
+    ),
     history="",
     legal_precedents=(),
     illegal_precedents=(2009,),

@@ -50,6 +50,10 @@ RULE = Rule(
         "adding the space byte unconditionally, or using len(piece) with the marker (3 bytes)",
     ),
     allowed=("counting the +1 in the LUT and never in the loop differs only at document starts (tiny) - INFO",),
+    reaches_back=(
+        "the official script has counted bytes this way since the launch; the date is that of the first audit that "
+        "was accepted, not of a new demand."
+    ),
     history="GatedDeltaNet lineage #1698/#1711/#1712/#1734 etc.; most were self-closed.",
     legal_precedents=(1019, 1394),
     illegal_precedents=(1545, 1576, 1632, 1672, 1698, 1711, 1712, 1734),

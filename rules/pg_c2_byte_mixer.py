@@ -62,6 +62,10 @@ RULE = Rule(
             "BPB)"
         ),
     ),
+    reaches_back=(
+        "the whole cluster was left out of the leaderboard, submissions of the days before included (#1835), and none "
+        "was ever accepted."
+    ),
     history=(
         "valerio-oai questioned #1835 (coverage and validity); cocohearts excluded the whole cluster in #1902 "
         "(2026-04-28) and ruled eight PRs invalid on 2026-05-02. Whether a correctly marginalised byte "

@@ -77,6 +77,10 @@ RULE = Rule(
             "nothing uncounted reaches eval"
         ),
     ),
+    reaches_back=(
+        "the class was closed as a whole on that day, submissions of the days before included (#769, #779, #809), and "
+        "none was ever accepted."
+    ),
     history=(
         "History: leaned legal on 2026-03-25/26 (valerio-oai in #677, #674), formally disallowed from "
         "2026-03-27. Dirichlet-smoothed variants (#948, #968, #900) stayed open without individual ruling; "
@@ -104,6 +108,13 @@ RULE = Rule(
             variant(program(evaluation=HASHED_CACHE)),
             Status.FAIL,
             witnesses=ORDER_WITNESSES,
+        ),
+        Example(
+            "the same cache two days before the ruling that closed them all",
+            variant(program(evaluation=HASHED_CACHE)),
+            Status.FAIL,
+            witnesses=ORDER_WITNESSES,
+            dated=dt.date(2026, 3, 25),
         ),
     ),
     decide=decide,

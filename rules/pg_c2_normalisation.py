@@ -71,6 +71,10 @@ RULE = Rule(
         ),
         "closed-form exponential tilt of one prefix-chosen hint token with exact Z",
     ),
+    reaches_back=(
+        "unnormalised caches were closed as a class on that day, submissions of the days before included (#769, #779), "
+        "and no such score was ever accepted."
+    ),
     history=(
         "valerio-oai, #1185 (2026-03-31): an n-gram mix that computes and renormalises over the whole "
         "vocabulary, or uses no oracle knowledge of the eval token, would be looked on as legal."

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 import itertools
 
 import pytest
@@ -106,6 +107,17 @@ def test_a_breach_older_than_its_rule_needs_review_and_says_so() -> None:
     assert finding.status is Status.WARN
     assert "2026-04-28" in finding.explanation and "2026-04-01" in finding.explanation
     assert judgement.verdict is Verdict.NEEDS_REVIEW
+
+
+def test_a_ruling_that_closed_what_was_open_binds_older_submissions_and_says_why() -> None:
+    plain = rule("PG-C2-byte-mixer", Status.FAIL, since=dt.date(2026, 4, 28))
+    ruling = replace(plain, reaches_back="closed as a whole on that day.")
+    judgement = judge(case(date=dt.date(2026, 4, 1)), [*passing(), ruling])
+    assert judgement.verdict is Verdict.VIOLATION
+    explanation = judgement.findings[-1].explanation
+    assert "2026-04-01" in explanation and "2026-04-28" in explanation and "closed as a whole" in explanation
+    younger = judge(case(date=dt.date(2026, 5, 1)), [*passing(), ruling])
+    assert "closed as a whole" not in younger.findings[-1].explanation
 
 
 def test_a_head_pushed_after_the_ruling_knows_of_it() -> None:

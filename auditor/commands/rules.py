@@ -39,5 +39,6 @@ def _row(rule: Rule) -> dict:
         "severity": rule.severity.value,
         "tracks": sorted(track.value for track in rule.tracks),
         "since": rule.since.isoformat(),
+        "reaches_back": rule.reaches_back,
         "witnesses": [witness.value for witness in rule.witnesses],
     }
