@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any, TypeVar
 from auditor.case import Case
 from auditor.documents.description import with_description
 from auditor.documents.forensics import forensics
-from auditor.documents.ledger import build_ledger, headline
+from auditor.documents.ledger import against_record, build_ledger, headline
 from auditor.documents.logs import read_log
 from auditor.documents.metadata import read_metadata
 from auditor.documents.model import TrainLog
@@ -80,6 +80,9 @@ def _documents(desk: _Desk, case: Case, call: Call) -> None:
     documents = (submission, program, case.metadata, case.readme, case.logs)
     local = [str(getattr(item, "path", item)) for item in case.facts.get("local_files", ())]
     case.headline = desk.ask("the headline", lambda: headline(*documents))
+    if case.headline is not None:
+        head = case.headline
+        case.statistics = desk.ask("the statistics", lambda: against_record(submission, head))
     case.ledger = desk.ask("the claims", lambda: build_ledger(*documents, local)) or []
     facts = desk.ask("the logs", lambda: forensics(submission, program, case.logs, call.log_index))
     case.forensics = facts or []

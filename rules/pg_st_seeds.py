@@ -7,7 +7,7 @@ import re
 from dataclasses import replace
 
 from auditor.case import Case
-from auditor.documents.ledger.common import seed_of
+from auditor.documents.ledger.common import name_of, seed_in_name, seed_of
 from auditor.documents.model import LogRun
 from auditor.findings import Evidence, Finding, Severity, Status, Witness
 from auditor.submission import Track
@@ -36,11 +36,13 @@ def decide(case: Case) -> Finding:
         return _one_configuration(case, runs, evidence, len(logged))
     missing = sorted(seed for seed in claimed if seed not in logged)
     if len(claimed) >= NEEDED and missing:
-        return failed(
+        summary = (
             f"{plural(len(claimed), 'seed')} claimed, results of {len(logged)} logged; "
-            f"no log carries seed {listed(missing)}",
-            [*evidence, *said],
+            f"no log carries seed {listed(missing)}"
         )
+        named = [run for log in case.logs for run in log.runs if seed_in_name(run.path) in missing and run.results]
+        other = "; ".join(f"{name_of(run.path)} states seed {run.seed}" for run in named if run.seed is not None)
+        return failed(f"{summary} ({other})" if other else summary, [*evidence, *said])
     return failed(f"{plural(max(len(logged), len(claimed)), 'seed')}: three are the rule", [*evidence, *said])
 
 
@@ -84,7 +86,7 @@ RULE = Rule(
     ),
     severity=Severity.NOT_RECORD_ELIGIBLE,
     tracks=frozenset({Track.RECORD}),
-    since=dt.date(2026, 3, 19),
+    since=dt.date(2026, 3, 20),  # the text came on the 19th, 15:03 UTC
     authority="README + rulings",
     violations=(
         ("one or two seeds (#1963, #2020, #2103, #2121, #2139 although submission.json said three_seeds=true)"),

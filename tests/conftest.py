@@ -8,8 +8,9 @@ from pathlib import Path
 import pytest
 from hypothesis import settings
 
-# Machines that run the tests differ too much in speed for a time limit on single examples.
-settings.register_profile("project", deadline=None)
+# Machines that run the tests differ too much in speed for a time limit on single examples. Continuous integration
+# draws the same examples each time: what it reports about a change must come from that change.
+settings.register_profile("project", deadline=None, derandomize=bool(os.environ.get("CI")))
 settings.load_profile("project")
 
 

@@ -99,6 +99,8 @@ def _row(
         name = metric
         if name is None and label and not kept and len(metrics) <= 3:
             name = column(label)  # a table of two columns: the metric is named by the row
+            if name == "pre_bpb" and "bpb" not in label:
+                continue  # `EMA | decay 0.997` is a setting; as a column beside scores it would be a score
         if name is None or name == "seed":
             continue
         quantity = _quantity(path, number, line, cell, head if metric else label, name)

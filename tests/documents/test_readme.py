@@ -111,6 +111,12 @@ def test_a_plain_column_named_val_bpb_is_the_score() -> None:
     assert read_readme("r.md", text.encode()).seeds["1"]["val_bpb"].value == 0.11819909
 
 
+def test_a_decay_in_a_table_of_settings_is_no_score() -> None:
+    text = "| Setting | Value |\n|---|---|\n| EMA | Decay 0.997 |\n| EMA bpb | 1.1427 |\n"
+    found = read_readme("README.md", text.encode())
+    assert [quantity.value for quantity in found.values["val_bpb"]] == [1.1427]
+
+
 def test_table_with_a_column_per_seed() -> None:
     text = (
         "| Metric | Seed 42 | Seed 7 | Mean |\n|---|---|---|---|\n"

@@ -18,8 +18,8 @@ def test_quantile_inverts_the_tail(probability: float, df: float) -> None:
 
 @given(st.floats(min_value=-50, max_value=50))
 def test_closed_forms_for_one_and_two_degrees(t: float) -> None:
-    assert upper_tail(t, 1) == pytest.approx(0.5 - math.atan(t) / math.pi, abs=1e-12)
-    assert upper_tail(t, 2) == pytest.approx(0.5 - t / (2 * math.sqrt(2 + t * t)), abs=1e-12)
+    assert upper_tail(t, 1) == pytest.approx(0.5 - math.atan(t) / math.pi, abs=1e-8)
+    assert upper_tail(t, 2) == pytest.approx(0.5 - t / (2 * math.sqrt(2 + t * t)), abs=1e-8)
 
 
 def test_impossible_arguments_are_refused() -> None:

@@ -24,15 +24,14 @@ from auditor.documents.ledger.significance import against_record, significance_r
 from auditor.documents.ledger.sizes import size_rows
 from auditor.documents.ledger.times import time_rows
 from auditor.documents.model import Claim, Metadata, Readme, TrainLog
-from auditor.documents.statistics import Comparison
 from auditor.submission import Submission
 from auditor.unpack import Program
 
 __all__ = [
     "Headline",
     "Scored",
+    "against_record",
     "build_ledger",
-    "compare_with_record",
     "evaluations",
     "headline",
     "kind_of",
@@ -65,19 +64,6 @@ def build_ledger(
         *setup_rows(parts, head),
     ]
     return rows
-
-
-def compare_with_record(
-    submission: Submission,
-    program: Program,
-    metadata: list[Metadata],
-    readme: Readme | None,
-    logs: list[TrainLog],
-) -> Comparison | None:
-    """The tests of the submission's seeds against the record standing at its date, under both regimes; None without
-    two per-seed values, a date, or a standing record, and for non-record tracks."""
-    parts = Parts(submission, program, metadata, readme, logs)
-    return against_record(parts, find_headline(parts))
 
 
 def headline(

@@ -43,10 +43,18 @@ class Parts:
 
 def seed_of(run: LogRun) -> str:
     """Seed of a run as text: as logged, else from the name of the log file, else ""."""
-    if run.seed is not None:
-        return str(run.seed)
-    match = _SEED_IN_NAME.search(run.path.rsplit("/", 1)[-1])
+    return str(run.seed) if run.seed is not None else seed_in_name(run.path)
+
+
+def seed_in_name(path: str) -> str:
+    """Seed that the name of a log states (`train_seed42.log`), "" when it states none."""
+    match = _SEED_IN_NAME.search(name_of(path))
     return (match.group(1) or match.group(2)) if match else ""
+
+
+def name_of(path: str) -> str:
+    """File name of a repository path."""
+    return path.rsplit("/", 1)[-1]
 
 
 def seed_key(text: str) -> str:

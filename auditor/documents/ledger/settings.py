@@ -47,6 +47,9 @@ _GPU = re.compile(
 
 
 _COUNT = re.compile(r"(\d{1,3})\s*[x×]\s*(?:NVIDIA\s*)?", re.IGNORECASE)
+_MACHINE = re.compile(
+    rf"(?:{_COUNT.pattern})?{_GPU.pattern}[ -]?(?:\d\d ?GB)?(?: ?(?:SXM\d?|NVL|PCIe))?", re.IGNORECASE
+)
 
 
 def number_or_text(text: str) -> float | str:
@@ -216,6 +219,12 @@ def gpu_count(text: str) -> int | None:
     return int(match.group(1)) if match else None
 
 
+def machine_of(text: str) -> str:
+    """The words of a text that name a machine (`8×H100 SXM`), its beginning when none do."""
+    match = _MACHINE.search(text)
+    return match.group().strip() if match else text[:40]
+
+
 def hardware_row(parts: Parts, head: Headline) -> Iterator[Claim]:
     told: list[tuple[str, Source]] = []
     if parts.main is not None and parts.main.hardware:
@@ -230,7 +239,7 @@ def hardware_row(parts: Parts, head: Headline) -> Iterator[Claim]:
     found = [_hardware_problems(words, source, seen) for words, source in told]
     # A README also names machines of earlier or other runs: it contradicts the logs only when no statement fits them.
     problems = [] if any(not item for item in found) else found[0]
-    claimed = [Quantity(float(gpu_count(words) or 0), source, words[:120]) for words, source in told]
+    claimed = [Quantity(float(gpu_count(words) or 0), source, machine_of(words)) for words, source in told]
     evidence = [Quantity(float(count or 0), Source(run.path, run.first_line), gpu) for run, gpu, count in seen]
     yield row(
         "hardware",

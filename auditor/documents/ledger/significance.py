@@ -19,7 +19,7 @@ from auditor.documents.metric import diagnose_line
 from auditor.documents.model import Claim, Quantity, Source
 from auditor.documents.records import record_before
 from auditor.documents.statistics import Comparison, Deviation, compare, describe
-from auditor.submission import Track
+from auditor.submission import Submission, Track
 
 
 def significance_rows(parts: Parts, head: Headline) -> Iterator[Claim]:
@@ -27,7 +27,7 @@ def significance_rows(parts: Parts, head: Headline) -> Iterator[Claim]:
     told = claims(_json_p(parts), *(parts.readme.values.get("p_value", [])[:2] if parts.readme else []))
     if not told:
         return
-    result = against_record(parts, head)
+    result = against_record(parts.submission, head)
     if result is None:
         yield row(
             "p-value",
@@ -67,10 +67,12 @@ def _json_p(parts: Parts) -> Quantity | None:
     return Quantity(float(value), Source(data.path, key="p_value"), repr(value))
 
 
-def against_record(parts: Parts, head: Headline) -> Comparison | None:
-    """The submission's seeds against the record standing at its date; None without two values, a date or a record."""
+def against_record(submission: Submission, head: Headline) -> Comparison | None:
+    """The submission's seeds against the record standing at its date, under both regimes.
+
+    None without two per-seed values, a date, or a standing record, and for tracks without records.
+    """
     values = seed_values(head)
-    submission = parts.submission
     if len(values) < 2 or submission.date is None or submission.track not in (Track.RECORD, Track.UNKNOWN):
         return None
     record = record_before(submission.date, submission.pr, values)

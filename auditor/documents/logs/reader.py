@@ -60,7 +60,7 @@ class _Splitter:
             self._line(number)
             number += 1
         self._close(len(self.lines))
-        return self.finished
+        return _without_echoes(self.finished)
 
     def _source(self, block: tuple[int, int]) -> None:
         first, last = block[0] + 1, block[1] + 1
@@ -106,6 +106,40 @@ class _Splitter:
             self.finished.append(run)
 
 
+def _without_echoes(runs: list[LogRun]) -> list[LogRun]:
+    """Runs without those whose output stands in the file twice, the console's copy beside the log's.
+
+    Of two such copies the one that tells more about its settings stays, and marks where the other begins.
+    """
+    kept: list[LogRun] = []
+    for run in runs:
+        printed = _printed(run)
+        twin = next((place for place, other in enumerate(kept) if printed and _printed(other) == printed), None)
+        if twin is None:
+            kept.append(run)
+            continue
+        richer, poorer = sorted((kept[twin], run), key=_told, reverse=True)
+        richer.markers.setdefault("printed twice", []).append(poorer.first_line)
+        _fill(richer, poorer)
+        kept[twin] = richer
+    return kept
+
+
+def _told(run: LogRun) -> tuple[bool, int]:
+    """How much a run says about itself: its program, its settings."""
+    return run.source_lines is not None, len(run.settings) + len(run.environment)
+
+
+def _printed(run: LogRun) -> tuple | None:
+    """What no second run prints again to the millisecond: training lines with their times, and the results."""
+    timed = [step for step in run.steps if step.train_seconds]
+    if len(timed) < 3 or not run.results:
+        return None
+    return tuple((s.step, s.train_loss, s.val_bpb, s.train_seconds) for s in timed), tuple(
+        (r.label, r.val_loss, r.val_bpb, r.seconds) for r in run.results
+    )
+
+
 def _continues(before: LogRun, run: LogRun) -> bool:
     """An evaluation stage without training of its own, by the same seed, is the second half of the run before it."""
     if not before.steps or before.crashed or run.stop is not None:
@@ -120,18 +154,22 @@ def _join(before: LogRun, run: LogRun) -> None:
     before.markers.setdefault("second process", []).append(run.first_line)
     for name in ("steps", "results", "sizes", "progress", "phases"):
         getattr(before, name).extend(getattr(run, name))
-    for name, value in run.settings.items():
-        if before.settings.setdefault(name, value) is value:
-            before.setting_lines.setdefault(name, run.setting_lines.get(name, run.first_line))
     for name, lines in run.markers.items():
         before.markers.setdefault(name, []).extend(lines)
-    for name, value in run.environment.items():
-        before.environment.setdefault(name, value)
-    before.seed = before.seed if before.seed is not None else run.seed
     before.crashed = run.crashed
-    for name in ("params", "val_tokens", "train_shards", "train_seconds"):
-        if getattr(before, name) is None:
-            setattr(before, name, getattr(run, name))
+    _fill(before, run)
+
+
+def _fill(run: LogRun, other: LogRun) -> None:
+    """What `run` does not say about itself and `other` does."""
+    for name, value in other.settings.items():
+        if run.settings.setdefault(name, value) is value:
+            run.setting_lines.setdefault(name, other.setting_lines.get(name, other.first_line))
+    for name, value in other.environment.items():
+        run.environment.setdefault(name, value)
+    for name in ("seed", "params", "val_tokens", "train_shards", "train_seconds"):
+        if getattr(run, name) is None:
+            setattr(run, name, getattr(other, name))
 
 
 def final_candidates(run: LogRun) -> list[EvalResult]:
