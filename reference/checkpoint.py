@@ -7,23 +7,45 @@ from __future__ import annotations
 
 import random
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any, Protocol
 
 import numpy as np
 import torch
-from torch import Tensor
+from torch import Tensor, nn
 
 from reference import container
 from reference.artifact import check_weights
+from reference.average import ExponentialAverage, PlainAverage
+from reference.config import Config
 from reference.errors import ArtifactError
-
-if TYPE_CHECKING:
-    from reference.train import Trainer
+from reference.flat import FlatGradients
+from reference.optim import Adam, Muon
+from reference.ranks import Ranks
 
 FORMAT = "pg-checkpoint-1"
 
 
-def save(path: Path, trainer: Trainer) -> None:
+class TrainingState(Protocol):
+    """What a run keeps between steps; `reference.train.Trainer` has it."""
+
+    config: Config
+    ranks: Ranks
+    model: nn.Module
+    muon: Muon
+    adam: Adam
+    ema: ExponentialAverage | None
+    swa: PlainAverage | None
+    orphan_gradients: FlatGradients
+    step: int
+    elapsed: float
+    qat_active: bool
+
+    def set_qat(self, active: bool) -> None:
+        """Switches straight-through quantisation."""
+        ...
+
+
+def save(path: Path, trainer: TrainingState) -> None:
     """Writes a checkpoint; every rank must call it (momentum is gathered), rank 0 writes."""
     tensors: dict[str, Tensor] = {f"model/{n}": p for n, p in trainer.model.named_parameters()}
     tensors |= {f"muon/{n}": t for n, t in trainer.muon.state_dict().items()}
@@ -48,7 +70,7 @@ def save(path: Path, trainer: Trainer) -> None:
     container.write(path, meta, tensors)
 
 
-def load(path: Path, trainer: Trainer) -> None:
+def load(path: Path, trainer: TrainingState) -> None:
     """Puts a trainer into the state of a checkpoint.
 
     Raises:
@@ -69,7 +91,7 @@ def load(path: Path, trainer: Trainer) -> None:
         raise ArtifactError(f"{path}: has no entry {error}: it was saved with other optimiser settings") from error
 
 
-def _restore(trainer: Trainer, meta: dict[str, Any], parts: dict[str, dict[str, Tensor]]) -> None:
+def _restore(trainer: TrainingState, meta: dict[str, Any], parts: dict[str, dict[str, Tensor]]) -> None:
     with torch.no_grad():
         for name, parameter in trainer.model.named_parameters():
             parameter.copy_(parts["model"][name])

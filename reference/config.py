@@ -375,9 +375,11 @@ class RunConfig:
     compile: bool = True
     """torch.compile for the model and Newton-Schulz; never on a CPU."""
     cuda_graphs: bool = True
-    """Replays the TTT step as one CUDA graph."""
+    """Replays forward and backward of the TTT step as a CUDA graph."""
+    attention: Literal["auto", "sdpa", "flash3"] = "auto"
+    """`auto`: FlashAttention-3 where it is installed on a Hopper GPU, else torch's own kernels (`sdpa`)."""
     deterministic: bool = False
-    """Deterministic kernels only; for tests."""
+    """Deterministic kernels only, without FlashAttention-3; for tests."""
     threads: int = 0
     """Intra-operation threads on a CPU; 0 keeps torch's choice."""
     loss_chunk: int = 0

@@ -42,7 +42,9 @@ class Evaluation:
 
     def __post_init__(self) -> None:
         compiled = self.config.run.compile and self.ranks.device.type == "cuda"
-        self.scorer = Scorer(self.model, self.stream, self.ranks.device, compiled=compiled)
+        self.scorer = Scorer(
+            self.model, self.stream, self.ranks.device, compiled=compiled, row_length=self.config.eval.seq_len
+        )
 
     def accumulator(self, *, allow_repeats: bool = False) -> Accumulator:
         """Empty sums for this stream."""

@@ -12,12 +12,23 @@ from torch import Tensor, nn
 
 from reference.ranks import Ranks
 
+ALIGN = 64
+"""Elements that every tensor of a buffer starts at a multiple of: compiled kernels and cuBLAS want 16-byte addresses."""
 
-def _by_dtype(parameters: Iterable[nn.Parameter]) -> dict[torch.dtype, list[nn.Parameter]]:
+
+def _layout(parameters: Iterable[nn.Parameter]) -> list[tuple[list[nn.Parameter], list[int], int]]:
+    """Members, their offsets and the length of one buffer for each dtype; gaps stay zero for good."""
     groups: dict[torch.dtype, list[nn.Parameter]] = {}
     for parameter in parameters:
         groups.setdefault(parameter.dtype, []).append(parameter)
-    return groups
+    laid = []
+    for members in groups.values():
+        offsets, end = [], 0
+        for p in members:
+            offsets.append(-(-end // ALIGN) * ALIGN)
+            end = offsets[-1] + p.numel()
+        laid.append((members, offsets, end))
+    return laid
 
 
 class FlatGradients:
@@ -25,12 +36,10 @@ class FlatGradients:
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self.buffers: list[Tensor] = []
-        for dtype, members in _by_dtype(parameters).items():
-            buffer = torch.zeros(sum(p.numel() for p in members), dtype=dtype, device=members[0].device)
-            offset = 0
-            for p in members:
+        for members, offsets, size in _layout(parameters):
+            buffer = torch.zeros(size, dtype=members[0].dtype, device=members[0].device)
+            for p, offset in zip(members, offsets, strict=True):
                 p.grad = buffer[offset : offset + p.numel()].view(p.shape)
-                offset += p.numel()
             self.buffers.append(buffer)
 
     def zero_(self) -> None:
@@ -49,12 +58,12 @@ class FlatParameters:
 
     def __init__(self, parameters: Sequence[nn.Parameter]) -> None:
         self.buffers: list[Tensor] = []
-        for members in _by_dtype(parameters).values():
-            buffer = torch.cat([p.detach().reshape(-1) for p in members])
-            offset = 0
-            for p in members:
-                p.data = buffer[offset : offset + p.numel()].view(p.shape)
-                offset += p.numel()
+        for members, offsets, size in _layout(parameters):
+            buffer = torch.zeros(size, dtype=members[0].dtype, device=members[0].device)
+            for p, offset in zip(members, offsets, strict=True):
+                view = buffer[offset : offset + p.numel()].view(p.shape)
+                view.copy_(p.detach())
+                p.data = view
             self.buffers.append(buffer)
         self.gradients = FlatGradients(parameters)
 
@@ -65,7 +74,7 @@ class FlatParameters:
 
 def global_norm(buffers: Iterable[Tensor]) -> Tensor:
     """L2 norm over all buffers, fp32 scalar on the device, without waiting for it."""
-    norms = [torch.linalg.vector_norm(buffer.float()) for buffer in buffers]
+    norms = [torch.linalg.vector_norm(buffer, dtype=torch.float32) for buffer in buffers]
     return torch.linalg.vector_norm(torch.stack(norms)) if norms else torch.zeros(())
 
 

@@ -13,6 +13,7 @@ from typing import Any
 
 import numpy as np
 import torch
+import torch.nn.functional as F
 from torch import Tensor
 
 from reference.errors import ScoringError
@@ -148,10 +149,22 @@ class Accumulator:
 
 
 class Scorer:
-    """Scores windows of a validation stream that lives on the device; no loop over windows, no waiting for results."""
+    """Scores windows of a validation stream that lives on the device; no loop over windows, no waiting for results.
 
-    def __init__(self, model: GPT, stream: ValidationStream, device: torch.device, *, compiled: bool = False) -> None:
-        self.model, self.stream, self.device = model, stream, device
+    A window shorter than `row_length` (the legacy tail has some) is filled up on the right, as the seeds do: nothing
+    looks ahead, but the rotary base of NTK and YaRN depends on the length of the row.
+    """
+
+    def __init__(
+        self,
+        model: GPT,
+        stream: ValidationStream,
+        device: torch.device,
+        *,
+        compiled: bool = False,
+        row_length: int = 0,
+    ) -> None:
+        self.model, self.stream, self.device, self.row_length = model, stream, device, row_length
         # Two bytes a token on the device: the bit pattern of uint16 as int16, which torch can index everywhere.
         self.tokens = torch.from_numpy(stream.tokens.view(np.int16)).to(device)
         self._eager: Callable[[Tensor, Tensor], Tensor] = model.token_losses
@@ -177,11 +190,12 @@ class Scorer:
         """Losses of the scored columns of windows of one shape, fp32 `[B, C]`."""
         length = int(batch.ends[0] - batch.starts[0])
         columns = int(batch.ends[0] - batch.firsts[0])
-        self.model.prepare(length)
-        inputs = self.gather(batch.starts, length)
-        targets = self.gather(batch.firsts + 1, columns)
-        if self._compiled is None or len(batch) == 1:
-            return self._eager(inputs, targets)
+        filling = max(self.row_length - length, 0)
+        self.model.prepare(length + filling)
+        inputs = F.pad(self.gather(batch.starts, length), (0, filling))
+        targets = F.pad(self.gather(batch.firsts + 1, columns), (0, filling))
+        if self._compiled is None or len(batch) == 1 or filling:
+            return self._eager(inputs, targets)[:, :columns]
         # One compiled shape serves all batches: a short batch is filled up with copies whose losses are dropped.
         missing = max(batch_tokens // length, 1) - len(batch)
         if missing > 0:

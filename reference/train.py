@@ -152,7 +152,7 @@ class Trainer:
             self.log.line(f"late_qat:enabled step:{step} scale:{scale:.4f}")
         mu = momentum(step, config.optim)
         loss = self._accumulate(step)
-        norm = self._update(scale, mu)
+        norm = self._update(scale, mu, config.optim.grad_clip)
         if self.ema is not None:
             self.ema.update()
         self._sample_swa(scale)
@@ -175,8 +175,9 @@ class Trainer:
                     buffer.div_(self.ranks.world)
         return total
 
-    def _update(self, scale: float, mu: float) -> Tensor:
-        norm = clip_([*self.gradients.buffers, *self.orphan_gradients.buffers], self.config.optim.grad_clip)
+    def _update(self, scale: float, mu: float, limit: float) -> Tensor:
+        """Clips to `limit` (0: not at all) and updates; returns the norm before."""
+        norm = clip_([*self.gradients.buffers, *self.orphan_gradients.buffers], limit)
         self.muon.momentum, self.muon.scale = mu, scale
         self.adam.step(scale)
         self.muon.step()
@@ -218,7 +219,7 @@ class Trainer:
             if number == steps - 1 and self.config.qat.train == "effective":
                 self.set_qat(True)  # compiles the second graph before the clock starts
             self._accumulate(number)
-            self._update(1.0, momentum(0, self.config.optim))
+            self._update(1.0, momentum(0, self.config.optim), 0.0)  # the seeds do not clip here
             if number < 10 or number == steps - 1 or (number + 1) % 10 == 0:
                 self.log.line(f"warmup_step:{number + 1}/{steps}")
         self.set_qat(False)
@@ -227,8 +228,7 @@ class Trainer:
                 parameter.copy_(value)
         self.muon.reset()
         self.adam.reset()
-        for gradients in (self.gradients, self.orphan_gradients):
-            gradients.zero_()
+        self.gradients.zero_()  # those of legacy orphans stay: nothing of the seeds ever clears them
         self.ema, self.swa = averages
         self.loader.close()
         self.loader = self._new_loader()

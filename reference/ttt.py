@@ -9,23 +9,21 @@ from __future__ import annotations
 
 import math
 import time
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
-from torch import Tensor, nn
+from torch import nn
 
 from reference import windows
 from reference.config_eval import SelectConfig, TTTConfig
 from reference.errors import ConfigError
 from reference.evaluate import Evaluation, check_counts, drop_state, load_state, save_state
-from reference.flat import FlatParameters, clip_
-from reference.model import GPT
 from reference.model.layers import FakeQuant, set_fake_quant
 from reference.model.roles import block_of
 from reference.ranks import Ranks
 from reference.runlog import RunLog
 from reference.scoring import Score
+from reference.ttt_step import TestTimeStep
 
 
 def select(model: nn.Module, config: SelectConfig) -> list[tuple[str, nn.Parameter]]:
@@ -59,111 +57,6 @@ def chunk_lr(config: TTTConfig, chunk: int, chunks: int) -> float:
     if chunk < warm:
         return config.lr * (chunk + 1) / warm
     return config.lr / 2 * (1 + math.cos(math.pi * (chunk - warm) / max(chunks - 1 - warm, 1)))
-
-
-class TestTimeStep:
-    """One optimiser step on rows of tokens: forward, backward, one reduction, clip, update, all on flat buffers.
-
-    The learning rate lives in a tensor and nothing waits for the device, so the whole step can be replayed as a CUDA
-    graph; a graph is captured for each shape of batch.
-    """
-
-    __test__ = False
-
-    def __init__(
-        self,
-        model: GPT,
-        parameters: list[nn.Parameter],
-        config: TTTConfig,
-        ranks: Ranks,
-        *,
-        compiled: bool = False,
-        graphs: bool = False,
-    ) -> None:
-        self.config, self.ranks, self.graphs = config, ranks, graphs and ranks.device.type == "cuda"
-        self.flat = FlatParameters(parameters)
-        self.loss: Callable[[Tensor, Tensor], Tensor] = torch.compile(model, dynamic=False) if compiled else model
-        self.lr = torch.zeros((), device=ranks.device)
-        self.first = [torch.zeros_like(b) for b in self.flat.buffers]
-        self.second = [torch.zeros_like(b) for b in self.flat.buffers] if config.optimizer == "adamw" else []
-        self.count = torch.zeros((), device=ranks.device)
-        self._captured: dict[tuple[float, ...], tuple[torch.cuda.CUDAGraph, Tensor, Tensor]] = {}
-
-    def __call__(self, inputs_BT: Tensor, targets_BT: Tensor, weight: float) -> None:
-        """Steps on this rank's rows; `weight` is the share of its mean loss in the loss of the step."""
-        if self.graphs and inputs_BT.size(0):
-            self._replay(inputs_BT, targets_BT, weight)
-        else:
-            self._step(inputs_BT, targets_BT, weight)
-
-    def _step(self, inputs_BT: Tensor, targets_BT: Tensor, weight: float) -> None:
-        gradients = self.flat.gradients
-        gradients.zero_()
-        # A rank without rows still takes part in the reduction.
-        if inputs_BT.size(0):
-            (self.loss(inputs_BT, targets_BT) * weight).backward()
-        if self.config.grad_sync != "none":
-            gradients.sum_(self.ranks)
-        clip_(gradients.buffers, self.config.grad_clip)
-        with torch.no_grad():
-            self.count += 1
-            for slot, (weights, gradient) in enumerate(self.flat.pairs()):
-                self._update(slot, weights, gradient)
-
-    def _update(self, slot: int, weights: Tensor, gradient: Tensor) -> None:
-        config, lr = self.config, self.lr.to(weights.dtype)
-        if config.optimizer == "sgd":
-            if config.weight_decay:
-                gradient = gradient + config.weight_decay * weights
-            self.first[slot].mul_(config.momentum).add_(gradient)
-            weights.sub_(self.first[slot] * lr)
-            return
-        beta1, beta2 = config.betas
-        weights.mul_(1 - lr * config.weight_decay)
-        self.first[slot].lerp_(gradient, 1 - beta1)
-        self.second[slot].mul_(beta2).addcmul_(gradient, gradient, value=1 - beta2)
-        corrected = (self.second[slot] / (1 - beta2**self.count)).sqrt().add_(1e-8)
-        weights.sub_((lr / (1 - beta1**self.count)).to(weights.dtype) * self.first[slot] / corrected)
-
-    def _replay(self, inputs_BT: Tensor, targets_BT: Tensor, weight: float) -> None:
-        key = (*inputs_BT.shape, weight)
-        if key not in self._captured:
-            self._captured[key] = self._capture(inputs_BT, targets_BT, weight)
-        graph, inputs, targets = self._captured[key]
-        inputs.copy_(inputs_BT)
-        targets.copy_(targets_BT)
-        graph.replay()
-
-    def _capture(
-        self, inputs_BT: Tensor, targets_BT: Tensor, weight: float
-    ) -> tuple[torch.cuda.CUDAGraph, Tensor, Tensor]:
-        """Runs the step on a side stream so that kernels and memory are ready, captures it, undoes it."""
-        inputs, targets = inputs_BT.clone(), targets_BT.clone()
-        state = [t.clone() for t in self._state_tensors()]
-        side = torch.cuda.Stream()
-        side.wait_stream(torch.cuda.current_stream())
-        with torch.cuda.stream(side):
-            for _ in range(3):
-                self._step(inputs, targets, weight)
-        torch.cuda.current_stream().wait_stream(side)
-        graph = torch.cuda.CUDAGraph()
-        with torch.cuda.graph(graph):
-            self._step(inputs, targets, weight)
-        for tensor, saved in zip(self._state_tensors(), state, strict=True):
-            tensor.copy_(saved)
-        return graph, inputs, targets
-
-    def _state_tensors(self) -> list[Tensor]:
-        return [*self.flat.buffers, *self.first, *self.second, self.count]
-
-    def state(self) -> dict[str, Tensor]:
-        """Weights and optimiser state by number."""
-        return {f"step.{i}": tensor for i, tensor in enumerate(self._state_tensors())}
-
-    def restore(self, tensors: dict[str, Tensor]) -> None:
-        """Inverse of `state`."""
-        for i, tensor in enumerate(self._state_tensors()):
-            tensor.copy_(tensors[f"step.{i}"])
 
 
 @dataclass

@@ -11,7 +11,8 @@ import torch
 import torch.nn.functional as F
 from torch import Tensor, nn
 
-from reference.config import ModelConfig
+from reference.config import ModelConfig, RunConfig
+from reference.errors import ConfigError
 from reference.model.layers import Linear, rms
 from reference.model.rotary import rotate
 
@@ -31,6 +32,22 @@ def flash_attention_3() -> FlashFunction | None:
     except ImportError:
         return None
     return function
+
+
+def choose_flash(config: RunConfig) -> FlashFunction | None:
+    """FlashAttention-3 by `run.attention`; None means torch's scaled_dot_product_attention.
+
+    Raises:
+        ConfigError: `flash3` was asked for by name and is not usable here.
+    """
+    if config.attention == "sdpa" or (config.attention == "auto" and config.deterministic):
+        return None
+    found = flash_attention_3()
+    if found is None and config.attention == "flash3":
+        raise ConfigError(
+            'run.attention: "flash3" needs a Hopper GPU and the package flash_attn_interface; use "auto" or "sdpa"'
+        )
+    return found
 
 
 def causal_attention(
@@ -79,11 +96,11 @@ def exclude_self(out_BTHh: Tensor, v_BTKh: Tensor) -> Tensor:
 class Attention(nn.Module):
     """One attention sub-layer; `xsa` marks the layers whose output excludes the own value vector."""
 
-    def __init__(self, config: ModelConfig, *, xsa: bool) -> None:
+    def __init__(self, config: ModelConfig, *, xsa: bool, flash: FlashFunction | None = None) -> None:
         super().__init__()
         self.heads, self.kv_heads, self.head_dim = config.heads, config.kv_heads, config.head_dim
         self.eps, self.xsa = config.rms_eps, xsa
-        self.flash = flash_attention_3()
+        self.flash = flash
         kv_dim = self.kv_heads * self.head_dim
         self.q = Linear(config.dim, config.dim)
         self.k = Linear(config.dim, kv_dim)

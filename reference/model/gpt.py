@@ -19,7 +19,7 @@ from torch import Tensor, nn
 from reference.config import Config, ModelConfig
 from reference.errors import ConfigError
 from reference.model import head, rotary
-from reference.model.attention import Attention
+from reference.model.attention import Attention, FlashFunction, choose_flash
 from reference.model.embeddings import BigramEmbedding, SmearGate, ValueEmbedding
 from reference.model.init import initialise
 from reference.model.layers import rms
@@ -29,11 +29,11 @@ from reference.model.mlp import MLP
 class Block(nn.Module):
     """`y = m0 x + m1 x0; y += a Attn(c rms(y)); y += b MLP(c rms(y))` with the constant `c = 1/sqrt(l+1)` or 1."""
 
-    def __init__(self, config: ModelConfig, layer: int) -> None:
+    def __init__(self, config: ModelConfig, layer: int, flash: FlashFunction | None = None) -> None:
         super().__init__()
         self.eps = config.rms_eps
         self.input_scale = 1 / math.sqrt(layer + 1) if config.ln_scale else 1.0
-        self.attn = Attention(config, xsa=layer >= config.layers - config.xsa_last_n)
+        self.attn = Attention(config, xsa=layer >= config.layers - config.xsa_last_n, flash=flash)
         self.mlp = MLP(config)
         self.attn_scale = nn.Parameter(torch.ones(config.dim))
         self.mlp_scale = nn.Parameter(torch.ones(config.dim))
@@ -78,9 +78,10 @@ class GPT(nn.Module):
         self.skip_weights = nn.Parameter(torch.ones(skips, model.dim)) if skips else None
         gated = model.skip_mode == "gated" and skips
         self.skip_gates = nn.Parameter(torch.zeros(skips, model.dim)) if gated else None
-        self.blocks = nn.ModuleList([Block(model, layer) for layer in range(model.layers)])
+        flash = choose_flash(config.run)
+        self.blocks = nn.ModuleList([Block(model, layer, flash) for layer in range(model.layers)])
         self._rotary: dict[int, tuple[Tensor, Tensor]] = {}
-        initialise(self, torch.Generator().manual_seed(config.schedule.seed))
+        initialise(self.named_parameters(), model, torch.Generator().manual_seed(config.schedule.seed))
         self._store_tables(config)
         self._check_size(model.params)
 

@@ -1,41 +1,38 @@
-"""Initial weights (specification 2.7)."""
+"""Initial weights (specification 2.7), written over the roles of parameters."""
 
 from __future__ import annotations
 
 import math
-from typing import TYPE_CHECKING
+from collections.abc import Iterable
 
 import torch
 from torch import Tensor, nn
 
 from reference.config import ModelConfig
-
-if TYPE_CHECKING:
-    from reference.model.gpt import GPT
+from reference.model.roles import role_of
 
 ORTHO_LEAST = 64
 """Linear layers with a side below this keep their ordinary initial weights."""
+ENDS = (".attn.o.weight", ".mlp.down.weight")
+"""Last layers of the sub-layers: zero at the start, so that every block begins as the identity."""
 
 
-def initialise(model: GPT, generator: torch.Generator) -> None:
-    """Fills all weights; scalars, gates and mixes keep the values of their constructors."""
-    config = model.config
-    _normal(model.tok_embed, config.embed_init_std, generator)
-    if model.head is not None:
-        nn.init.zeros_(model.head)
-    for block in model.blocks:
-        inputs = [block.attn.q, block.attn.k, block.attn.v, block.mlp.up]
-        inputs += [block.mlp.gate] if block.mlp.gate is not None else []
-        for layer in inputs:
-            _linear(layer.weight, config, generator)
-        nn.init.zeros_(block.attn.o.weight)
-        nn.init.zeros_(block.mlp.down.weight)
-    if model.bigram is not None:
-        _normal(model.bigram.table, config.bigram.embed_init_std, generator)
-        _projection(model.bigram.proj.weight, config, generator)
-    if model.value_embed is not None:
-        _normal(model.value_embed.table, config.value_embed.embed_init_std, generator)
-        _projection(model.value_embed.proj.weight, config, generator)
+def initialise(parameters: Iterable[tuple[str, Tensor]], config: ModelConfig, generator: torch.Generator) -> None:
+    """Fills all weights in the order given; scalars, gates and mixes keep the values of their constructors."""
+    for name, weight in parameters:
+        role = role_of(name)
+        if role == "embed":
+            _normal(weight, config.embed_init_std, generator)
+        elif role == "head" or name.endswith(ENDS):
+            nn.init.zeros_(weight)
+        elif role in ("attn", "mlp"):
+            _linear(weight, config, generator)
+        elif role == "bigram":
+            _normal(weight, config.bigram.embed_init_std, generator)
+        elif role == "value":
+            _normal(weight, config.value_embed.embed_init_std, generator)
+        elif role == "proj":
+            _projection(weight, config, generator)
 
 
 def _normal(weight: Tensor, std: float, generator: torch.Generator) -> None:

@@ -24,8 +24,12 @@ from reference.validation import ValidationStream
 
 
 def loss_of_one(model: GPT, tokens: np.ndarray, begin: int, end: int, position: int) -> float:
-    """-ln p of the token after `position`, in a window whose inputs after `position` are erased, in float64."""
-    window = torch.from_numpy(tokens[begin:end].astype(np.int64))[None].clone()
+    """-ln p of the token after `position`, in a row of 32 whose inputs after `position` are erased, in float64.
+
+    Windows of the legacy tail are shorter, but the seeds fill every row up: the rotary base goes by the row.
+    """
+    window = torch.zeros(1, 32, dtype=torch.int64)
+    window[:, : end - begin] = torch.from_numpy(tokens[begin:end].astype(np.int64))
     window[:, position - begin + 1 :] = 0
     with torch.no_grad():
         logits = model.logits(window)[0, position - begin].double()

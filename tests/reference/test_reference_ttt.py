@@ -22,7 +22,8 @@ from reference.model import GPT
 from reference.ranks import Ranks
 from reference.runlog import RunLog
 from reference.scoring import Score, Scorer
-from reference.ttt import TestTimeStep, chunk_lr, row_batches, score_first, select
+from reference.ttt import chunk_lr, row_batches, score_first, select
+from reference.ttt_step import TestTimeStep
 from reference.validation import ValidationStream
 from rules.order import counted_once, score_before_update
 
