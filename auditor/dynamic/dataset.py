@@ -9,7 +9,7 @@ from __future__ import annotations
 
 import itertools
 import struct
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -53,6 +53,7 @@ def build(
     byte_vocab: bool = False,
     folders: tuple[str, ...] = (),
     models: tuple[str, ...] = (),
+    change: Callable[[Watermark], None] | None = None,
 ) -> Dataset:
     """Write a data set for one CPU run.
 
@@ -64,12 +65,15 @@ def build(
         byte_vocab: ids from 4 on are single bytes (byte260).
         folders, models: further names under which programs look for the shards (`datasets/NAME`) and the tokenizer
             (`tokenizers/NAME`).
+        change: called with the streams before anything is written, to alter them (a probe).
 
     Raises:
         ValueError: the vocabulary is too small for streams of that length.
     """
     first_id = 4 if byte_vocab else min(FIRST_PIECE, vocab_size // 2)
     mark = make(min(vocab_size, ALPHABET), {"train": train_tokens, "val": val_tokens}, first_id=first_id)
+    if change is not None:
+        change(mark)
     folder.mkdir(parents=True, exist_ok=True)
     for index, part in enumerate(np.array_split(mark.streams["train"], train_shards)):
         write_shard(folder / f"fineweb_train_{index:06d}.bin", part)

@@ -10,8 +10,8 @@ import re
 import sys
 import tempfile
 import zlib
-from collections.abc import Iterator
-from dataclasses import dataclass, field
+from collections.abc import Callable, Iterator
+from dataclasses import asdict, dataclass, field
 from pathlib import Path
 from typing import TYPE_CHECKING, Any
 
@@ -24,6 +24,7 @@ from auditor.submission import Submission
 from auditor.unpack import Program
 
 if TYPE_CHECKING:
+    from auditor.dynamic.watermark import Watermark
     from auditor.static.settings import Setting
 
 MIB = 1 << 20
@@ -129,7 +130,27 @@ def _worth_another(result: RunResult) -> bool:
     return result.status == "stopped" and any(word in result.reason.lower() for word in words)
 
 
-def _attempt(submission: Submission, plan: Plan, text: str, seconds: float, memory_bytes: int) -> RunResult:
+def run_again(
+    submission: Submission,
+    program: Program,
+    plan: Plan,
+    change: Callable[[Watermark], None] | None = None,
+    *,
+    seconds: float = 60.0,
+    memory_bytes: int = 4096 * MIB,
+) -> RunResult:
+    """Another run under a plan that worked, on streams altered by `change`; as `run_submission` otherwise."""
+    return _attempt(submission, plan, program.main.text, seconds, memory_bytes, change)
+
+
+def _attempt(
+    submission: Submission,
+    plan: Plan,
+    text: str,
+    seconds: float,
+    memory_bytes: int,
+    change: Callable[[Watermark], None] | None = None,
+) -> RunResult:
     with tempfile.TemporaryDirectory(prefix="auditor-run-") as name:
         root = Path(name)
         os.chmod(root, 0o755)
@@ -143,6 +164,7 @@ def _attempt(submission: Submission, plan: Plan, text: str, seconds: float, memo
             folders=tuple(dict.fromkeys(_FOLDER.findall(text))),
             models=tuple(dict.fromkeys(_MODEL.findall(text))),
         )
+            change=change,
         np.save(root / "data" / "table.npy", dataset.watermark.table)
         script = _materialise(submission, root / "submission")
         outcome = run(_policy(root, script, _inside(submission), plan, dataset, seconds, memory_bytes))
