@@ -10,8 +10,8 @@ import argparse
 import collections
 import csv
 import json
+import pickle
 import random
-import resource
 import sys
 from pathlib import Path
 
@@ -51,6 +51,7 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--pick", default="", help="only label rows with this text in ;verdict;violations;")
     parser.add_argument("--prs", default="", help="comma-separated numbers instead of a random draw")
     parser.add_argument("--out", type=Path)
+    parser.add_argument("--keep", type=Path, help="folder for what each run recorded, to look into later")
     return parser.parse_args()
 
 
@@ -82,20 +83,21 @@ def _run(options: argparse.Namespace, name: str, folder: str) -> dict:
         return {"status": "no PyTorch script", "reason": str(error)[:100]}
     if case.program.main is None or "torch" not in case.program.main.text:
         return {"status": "no PyTorch script"}
-    before = resource.getrusage(resource.RUSAGE_CHILDREN)
     made = testimony_of(case, seconds=options.seconds)
-    after = resource.getrusage(resource.RUSAGE_CHILDREN)
-    return _row(made, after.ru_utime + after.ru_stime - before.ru_utime - before.ru_stime)
+    if options.keep:
+        options.keep.mkdir(parents=True, exist_ok=True)
+        (options.keep / f"{name}.pkl").write_bytes(pickle.dumps(made.run))
+    return _row(made)
 
 
-def _row(made: Testimony, cpu: float) -> dict:
+def _row(made: Testimony) -> dict:
     claim, why = made.headline, made.attribution
     order = order_of(made.timeline) if made.timeline else None
     return {
         "status": made.run.status,
         "reason": made.run.reason[:200],
         "seconds": round(made.run.seconds, 1),
-        "cpu": round(cpu, 1),
+        "cpu": round(made.run.cpu_seconds, 1),
         "attempts": made.run.attempts,
         "peak_mib": made.run.peak_bytes >> 20,
         "headline": claim.text[:90] if claim else "",

@@ -57,6 +57,7 @@ class Plan:
         attributes: class attribute or module constant -> value, for settings no variable overrides.
         scale: the sizes; vocab_size, byte_vocab, sidecar: the data set to make.
         notes: what was changed, for the report: name -> (full-scale value, value of this run).
+        wanted: lower-case setting name -> value in force at full scale.
     """
 
     environment: dict[str, str]
@@ -66,6 +67,7 @@ class Plan:
     sidecar: bool = False
     attributes: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, tuple[str, str]] = field(default_factory=dict)
+    wanted: dict[str, str] = field(default_factory=dict)
 
 
 # (pattern over the lower-case name, value as a function of the scale). First match wins; anchors keep them apart.
@@ -130,21 +132,39 @@ def make_plan(settings: Iterable[Any], effective: dict[str, str], scale: Scale, 
     """
     settings = list(settings)
     wanted = {name.lower(): value for name, value in effective.items()}
-    plan = Plan({}, scale, *_data(settings, wanted, text))
+    plan = Plan({}, scale, *_data(settings, wanted, text), wanted=wanted)
     for setting in settings:
-        name = (setting.environment or setting.name).lower()
-        if _VOCABULARY.search(name) or _PLACES.search(name):
-            continue
-        full = wanted.get(name, wanted.get(setting.name.lower(), setting.default))
-        value = _value(name, full, setting.default, scale)
+        name = setting.environment or setting.name
+        full, value = planned(name, setting.default, wanted, scale, setting.name)
         if value is None:
             continue
         plan.notes[setting.name] = (str(full), str(value))
         if setting.environment:
-            plan.environment[setting.environment] = _TRUTH.get(str(value).lower(), str(value))
+            plan.environment[setting.environment] = written(value)
         elif _number(setting.default) is not None:  # what is computed from something else follows from it
             plan.attributes[f"{setting.owner}.{setting.name}"] = value
     return plan
+
+
+def planned(name: str, default: Any, wanted: dict[str, str], scale: Scale, alias: str = "") -> tuple[Any, Any]:
+    """(value at full scale, value of this run or None to leave it alone) of one setting.
+
+    Args:
+        name: variable, option or attribute; `alias`: another name it may be logged under.
+        default: what the program takes when nothing is given, None when it says nothing.
+        wanted: lower-case name -> value in force. Used before the run for what static reading finds, and in the run for
+            variables that a program asks for in ways only execution shows.
+    """
+    name = name.lower()
+    if _VOCABULARY.search(name) or _PLACES.search(name):
+        return default, None
+    full = wanted.get(name, wanted.get(alias.lower(), default))
+    return full, _value(name, full, default, scale)
+
+
+def written(value: Any) -> str:
+    """A value as it stands in an environment variable."""
+    return _TRUTH.get(str(value).lower(), str(value))
 
 
 def _value(name: str, full: Any, default: Any, scale: Scale) -> Any:

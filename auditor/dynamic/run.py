@@ -47,7 +47,7 @@ class RunResult:
 
     Attributes:
         status: "finished", "stopped" (crashed or hit a limit) or "not run"; `reason` says why.
-        seconds: wall time of the last attempt; attempts: how many plans were tried.
+        seconds, cpu_seconds: wall and CPU time of the last attempt; attempts: how many plans were tried.
         events: what was recorded, arrays unpacked, in order.
         stdout: what the program printed.
         plan, dataset_bytes, val_tokens: scale-down used; official byte count of the validation stream by position.
@@ -57,6 +57,7 @@ class RunResult:
     status: str
     reason: str = ""
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     attempts: int = 0
     events: list[dict[str, Any]] = field(default_factory=list)
     stdout: str = ""
@@ -163,8 +164,8 @@ def _attempt(
             sidecar=plan.sidecar,
             folders=tuple(dict.fromkeys(_FOLDER.findall(text))),
             models=tuple(dict.fromkeys(_MODEL.findall(text))),
-        )
             change=change,
+        )
         np.save(root / "data" / "table.npy", dataset.watermark.table)
         script = _materialise(submission, root / "submission")
         outcome = run(_policy(root, script, _inside(submission), plan, dataset, seconds, memory_bytes))
@@ -215,7 +216,9 @@ def _policy(
         "MASTER_PORT": "29500",
         "PYTHONDONTWRITEBYTECODE": "1",
         "AUDITOR_VOCABULARY": str(plan.vocab_size),
-        "AUDITOR_SETTINGS": json.dumps(plan.attributes),
+        "AUDITOR_SETTINGS": json.dumps(
+            {"attributes": plan.attributes, "wanted": plan.wanted, "scale": asdict(plan.scale)}
+        ),
         **plan.environment,
     }
     return Policy(
@@ -238,6 +241,7 @@ def _result(outcome: Outcome, plan: Plan, dataset: Dataset, limits: float) -> Ru
     result = RunResult(
         "finished",
         seconds=outcome.seconds,
+        cpu_seconds=outcome.cpu_seconds,
         events=events,
         stdout=outcome.stdout.decode("utf-8", "replace"),
         stderr=outcome.stderr.decode("utf-8", "replace"),
@@ -246,6 +250,9 @@ def _result(outcome: Outcome, plan: Plan, dataset: Dataset, limits: float) -> Ru
         layers=outcome.layers,
         peak_bytes=outcome.peak_bytes,
     )
+    for event in events:
+        if event["kind"] == "setting":
+            plan.notes[event["name"]] = (event["full"], event["value"])
     crash = next((event for event in events if event["kind"] == "crash"), None)
     if outcome.status != "exited":
         limit = f"CPU time over {int(limits)} s" if "SIGKILL" in outcome.reason or "SIGXCPU" in outcome.reason else ""

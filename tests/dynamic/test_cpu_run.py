@@ -148,3 +148,20 @@ for x, y in chunks():
 report(nats, tokens, size)
 """
     assert said(parts.ADAPT, parts.EXPORT, fitted).late == TOKENS
+
+
+def test_settings_asked_for_in_ways_only_execution_shows() -> None:
+    asked = """
+fetch = os.environ.get
+print("slots", int(fetch("_".join(["NUM", "HEADS"]), 8)), fetch("NOT_A_SETTING"), flush=True)
+"""
+    made = said(asked, parts.EXPORT, parts.SCORE)
+    assert "slots 4 None" in made.run.stdout
+    assert made.run.plan.notes["NUM_HEADS"] == ("8", "4")
+
+
+def test_source_in_a_newer_grammar() -> None:
+    newer = 'names = {"a": 1}\nexec(\'print(f"packed {"\\\\n".join(names)} end")\')\nprint(f"plain {names["a"]} end")\n'
+    made = said(newer, parts.EXPORT, parts.SCORE)
+    assert "packed a end" in made.run.stdout
+    assert "plain 1 end" in made.run.stdout

@@ -6,7 +6,6 @@ Events leave on the private descriptor as one JSON object a line; arrays are bas
 from __future__ import annotations
 
 import base64
-import builtins
 import json
 import os
 import runpy
@@ -70,7 +69,7 @@ def main(script: str, table: str) -> None:
     """Run `script` under observation. `table` is the watermark's table as a .npy file."""
     _links()
     channel = Channel(int(os.environ.pop("AUDITOR_RESULT_FD")))
-    from auditor.dynamic.inside import standin
+    from auditor.dynamic.inside import grammar, settings, standin
     from auditor.dynamic.inside.recorder import Places, Recorder
 
     places = Places(np.load(table))
@@ -79,7 +78,8 @@ def main(script: str, table: str) -> None:
     sys.stdout, sys.stderr = Tee(sys.stdout, recorder), Tee(sys.stderr, recorder)
     _watch_files(recorder)
     standin.install(recorder.observe)
-    _settings(json.loads(os.environ.pop("AUDITOR_SETTINGS", "{}")))
+    grammar.install()
+    settings.install(json.loads(os.environ.pop("AUDITOR_SETTINGS", "{}")), recorder.event)
     sys.argv = [script]
     sys.path[0] = str(Path(script).parent)
     code = 0
@@ -119,39 +119,3 @@ def _watch_files(recorder: Any) -> None:
             recorder.event("network", detail=str(arguments[-1])[:200])
 
     sys.addaudithook(hook)
-
-
-def _settings(values: dict[str, Any]) -> None:
-    """Give class attributes and command line options other values than the program writes out.
-
-    Keys are `Class.attribute`, or `.option` for an option of a command line. The class is changed between its body and
-    its decorators, so a dataclass takes the value as the default of the field.
-    """
-    owners: dict[str, dict[str, Any]] = {}
-    for name, value in values.items():
-        owner, _, attribute = name.rpartition(".")
-        owners.setdefault(owner, {})[attribute] = value
-    real = builtins.__build_class__
-
-    def build(body: Any, name: str, *bases: Any, **keywords: Any) -> type:
-        made = real(body, name, *bases, **keywords)
-        for attribute, value in owners.get(name, {}).items():
-            if attribute in made.__dict__:
-                setattr(made, attribute, value)
-        return made
-
-    builtins.__build_class__ = build
-    options = owners.get("", {})
-    if not options:
-        return
-    import argparse
-
-    add = argparse._ActionsContainer.add_argument
-
-    def add_argument(self: Any, *flags: Any, **keywords: Any) -> Any:
-        action = add(self, *flags, **keywords)
-        if action.dest in options and not isinstance(action.default, bool):
-            action.default, action.required = options[action.dest], False
-        return action
-
-    argparse._ActionsContainer.add_argument = add_argument

@@ -109,7 +109,8 @@ class Outcome:
         results: messages of the private channel, in order.
         stdout, stderr: what it printed, cut at the limit.
         layers: what was active.
-        seconds: wall time; peak_bytes: peak resident memory of the tree; processes: most at one time.
+        seconds: wall time; cpu_seconds: CPU time of the tree, as far as its processes were seen alive;
+            peak_bytes: peak resident memory of the tree; processes: most at one time.
     """
 
     status: str
@@ -120,6 +121,7 @@ class Outcome:
     stderr: bytes = b""
     layers: tuple[Layer, ...] = ()
     seconds: float = 0.0
+    cpu_seconds: float = 0.0
     peak_bytes: int = 0
     processes: int = 0
 
