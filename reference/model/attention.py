@@ -89,7 +89,7 @@ def exclude_self(out_BTHh: Tensor, v_BTKh: Tensor) -> Tensor:
     kv_heads = v_BTKh.size(2)
     unit = F.normalize(v_BTKh, dim=-1, eps=1e-12)[:, :, :, None, :]
     grouped = out_BTHh.reshape(batch, length, kv_heads, heads // kv_heads, width)
-    grouped = grouped - (grouped * unit).sum(dim=-1, keepdim=True) * unit
+    grouped = torch.addcmul(grouped, (grouped * unit).sum(dim=-1, keepdim=True), unit, value=-1)
     return grouped.reshape(batch, length, heads, width)
 
 
@@ -119,7 +119,8 @@ class Attention(nn.Module):
         v = self.v(x_BTD).view(batch, length, self.kv_heads, self.head_dim)
         if value_BTE is not None:
             v = v + value_BTE.view_as(v)
-        q = rotate(rms(q, self.eps), cos[first:], sin[first:]) * self.gain.to(q.dtype)[:, None]
+        # The gain is one factor for a head, so it may as well be applied before the rotation.
+        q = rotate(rms(q, self.eps) * self.gain.to(q.dtype)[:, None], cos[first:], sin[first:])
         k = rotate(rms(k, self.eps), cos, sin)
         out = causal_attention(q, k, v, temperature * self.head_dim**-0.5, self.flash)
         if self.xsa:

@@ -60,7 +60,7 @@ class SmearGate(nn.Module):
         previous = F.pad(x_BTD[:, :-1], (0, 0, 1, 0))
         if self.mask_bos:
             previous = torch.where((tokens_BT == BOS)[..., None], x_BTD, previous)
-        return (1 - gate) * x_BTD + gate * previous
+        return torch.lerp(x_BTD, previous, gate)
 
 
 class ValueEmbedding(nn.Module):

@@ -51,10 +51,15 @@ class Block(nn.Module):
     ) -> Tensor:
         """Output of the last `columns` positions."""
         mix = self.resid_mix.to(x_BTD.dtype)
-        y = mix[0] * x_BTD + mix[1] * x0_BTD
-        attended = self.attn(self.input_scale * rms(y, self.eps), cos, sin, temperature, value_BTE, columns)
-        y = y[:, y.size(1) - columns :] + self.attn_scale.to(y.dtype) * attended
-        return y + self.mlp_scale.to(y.dtype) * self.mlp(self.input_scale * rms(y, self.eps))
+        y = torch.addcmul(mix[0] * x_BTD, mix[1], x0_BTD)
+        attended = self.attn(self._input(y), cos, sin, temperature, value_BTE, columns)
+        y = torch.addcmul(y[:, y.size(1) - columns :], self.attn_scale.to(y.dtype), attended)
+        return torch.addcmul(y, self.mlp_scale.to(y.dtype), self.mlp(self._input(y)))
+
+    def _input(self, y_BTD: Tensor) -> Tensor:
+        """Normalised and scaled input of a sub-layer."""
+        normed = rms(y_BTD, self.eps)
+        return self.input_scale * normed if torch.is_grad_enabled() else normed.mul_(self.input_scale)
 
 
 class GPT(nn.Module):
@@ -145,7 +150,7 @@ class GPT(nn.Module):
         if self.skip_gates is None:
             return x + weighted
         gate = torch.sigmoid(self.skip_gates[index]).to(x.dtype)
-        return gate * x + (1 - gate) * weighted
+        return torch.lerp(weighted, x, gate)
 
     @property
     def output_table(self) -> Tensor:

@@ -14,7 +14,9 @@ def softcap_logits(hidden: Tensor, weight_VD: Tensor, cap: float, *, in_float32:
     z = F.linear(hidden, weight_VD.to(hidden.dtype))
     if in_float32:
         z = z.float()
-    return (cap * torch.tanh(z / cap)).float()
+    if torch.is_grad_enabled():
+        return (cap * torch.tanh(z / cap)).float()
+    return z.div_(cap).tanh_().mul_(cap).float()
 
 
 def token_losses(hidden_ND: Tensor, weight_VD: Tensor, targets_N: Tensor, cap: float, *, in_float32: bool) -> Tensor:

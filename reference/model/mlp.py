@@ -25,13 +25,20 @@ class MLP(nn.Module):
             self.hidden_bias = nn.Parameter(torch.zeros(config.mlp_hidden))
 
     def forward(self, x: Tensor) -> Tensor:
+        hidden = self._activated(x)
+        if self.affine:
+            scale, bias = self.hidden_scale.to(x.dtype), self.hidden_bias.to(x.dtype)
+            # Without gradients nothing of the widest tensor needs to be kept: it is changed in place.
+            hidden = hidden * scale + bias if torch.is_grad_enabled() else hidden.mul_(scale).add_(bias)
+        return self.down(hidden)
+
+    def _activated(self, x: Tensor) -> Tensor:
         hidden = self.up(x)
         if self.gate is not None:
-            hidden = F.silu(self.gate(x)) * hidden
-        elif self.activation == "relu2":
-            hidden = F.relu(hidden).square()
+            return F.silu(self.gate(x)) * hidden
+        in_place = not torch.is_grad_enabled()
+        if self.activation == "relu2":
+            hidden = F.relu(hidden, inplace=in_place)
         else:
-            hidden = F.leaky_relu(hidden, self.slope).square()
-        if self.affine:
-            hidden = hidden * self.hidden_scale.to(x.dtype) + self.hidden_bias.to(x.dtype)
-        return self.down(hidden)
+            hidden = F.leaky_relu(hidden, self.slope, inplace=in_place)
+        return hidden.mul_(hidden) if in_place else hidden.square()

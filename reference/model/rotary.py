@@ -53,10 +53,18 @@ def tables(config: ModelConfig, length: int, device: torch.device) -> tuple[Tens
 
 
 def rotate(x_BTHh: Tensor, cos_Tr: Tensor, sin_Tr: Tensor) -> Tensor:
-    """Rotates the first 2 * (r/2) dimensions of each head; tables are cast to the dtype of x."""
+    """Rotates the first 2 * (r/2) dimensions of each head, in place when no gradients are recorded.
+
+    Tables are cast to the dtype of x.
+    """
     half = cos_Tr.size(-1)
     if half == 0:
         return x_BTHh
     cos, sin = cos_Tr.to(x_BTHh.dtype)[:, None, :], sin_Tr.to(x_BTHh.dtype)[:, None, :]
     x1, x2, rest = x_BTHh[..., :half], x_BTHh[..., half : 2 * half], x_BTHh[..., 2 * half :]
-    return torch.cat((x1 * cos + x2 * sin, x2 * cos - x1 * sin, rest), dim=-1)
+    turned1, turned2 = torch.addcmul(x1 * cos, x2, sin), torch.addcmul(x2 * cos, x1, sin, value=-1)
+    if torch.is_grad_enabled():
+        return torch.cat((turned1, turned2, rest), dim=-1)
+    x1.copy_(turned1)
+    x2.copy_(turned2)
+    return x_BTHh
