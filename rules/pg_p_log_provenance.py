@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from auditor.case import Case
+from auditor.documents.model import ForensicFact
 from auditor.findings import Evidence, Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
@@ -30,6 +31,13 @@ def decide(case: Case) -> Finding:
         return unknown("there is no log to examine")
     if hard:
         return failed(f"{hard[0].summary}{_more(hard)}", _evidence(hard), hard[0].explanation)
+    foreign = _foreign_headline(case, soft)
+    if foreign:
+        return failed(
+            f"the submitted program cannot print the line that carries the headline: {foreign[0].excerpt[:90]!r}",
+            foreign,
+            " ".join(fact.explanation for fact in soft if fact.kind == "line-without-template"),
+        )
     claim = headline(case)
     if claim is not None and not claim_is_logged(case) and not seed_claims(case):
         finished = reported(case)
@@ -43,6 +51,17 @@ def decide(case: Case) -> Finding:
     if "forensics" in _absent(case):
         return unknown("the logs were not examined")
     return passed(f"nothing in {plural(len(case.logs), 'log')} contradicts the program")
+
+
+def _foreign_headline(case: Case, facts: list[ForensicFact]) -> list[Evidence]:
+    """The result lines that the claim rests on, when the program has no print for any of them."""
+    foreign = {
+        (source.path, source.line) for fact in facts if fact.kind == "line-without-template" for source in fact.sources
+    }
+    results = [(item.run, item.line) for item in reported(case)]
+    if not results or any((run.path, line) not in foreign for run, line in results):
+        return []
+    return [at_log(case, run, line, "no print of the program gives this line") for run, line in results]
 
 
 _STRENGTH = {"contradiction": 0, "suspicious": 1, "notable": 2}
@@ -102,6 +121,11 @@ RULE = Rule(
     legal=(Example("logs of this program"),),
     illegal=(
         Example("lines that the program cannot print", variant(done=runs(before_score=FOREIGN)), Status.WARN),
+        Example(
+            "a headline printed under a label that the program does not have",
+            variant(done=runs(label="final_int6_lzma_sliding", before_score=FOREIGN)),
+            Status.FAIL,
+        ),
         Example("an average that is not clock by step", {"train_seed42.log": WRONG_QUOTIENT}, Status.FAIL),
     ),
     decide=decide,

@@ -29,6 +29,10 @@ _RESULT = re.compile(
 _NUMBER = re.compile(r"\d+\.\d{2,}|\d{4,}")
 
 
+# `[40/120]`, `step 40/120`: one of many.
+_COUNTED = re.compile(r"\d\s*/\s*\d")
+
+
 def provenance(context: Context, view: LogView) -> list[ForensicFact]:
     """Facts on where the lines of one log come from."""
     if not context.templates.templates:
@@ -55,7 +59,9 @@ def _without_template(context: Context, view: LogView, explained: set[int | None
     if results and all(n in elsewhere for n, _ in results):
         return []  # the program printed in the log explains them: reported once, as `source-differs`
     share = len(lines) / max(len(view.lines), 1)
-    shown = results + [item for item in lines if item not in results]
+    # Final results first: what carries the claim has to be among the few lines that are shown.
+    shown = sorted(results, key=lambda item: (_COUNTED.search(item[1]) is not None, -item[0]))
+    shown += [item for item in lines if item not in results]
     summary = f"{len(lines)} of {len(view.lines)} lines of the log have no template in the submitted program" + (
         f", {len(results)} of them results or progress" if results else " (no results among them)"
     )
