@@ -7,8 +7,14 @@
 
 The straightforward loops are what most submissions do: zero-padded batches filled window by window, logits of all
 columns, one slice, one byte count and one float64 sum for each window, torch's optimiser and clipping over a list of
-tensors. Weights are random, the text is random: throughput does not depend on either. Both give the same bits per
-byte, which is checked. Prints a Markdown table; seconds are the best of `--repeat` runs, processor seconds on a CPU.
+tensors. With `--repo CLONE --pr N` they are the loops of that submission itself, run in the auditor's sandbox (see
+reference_submission.py):
+
+    python benchmarks/reference_eval.py --repo parameter-golf --pr 612                   (one GPU: full size)
+    python benchmarks/reference_eval.py --repo parameter-golf --pr 612 --threads 1       (a CPU: 6 layers of 256)
+
+Weights are random, the text is random: throughput does not depend on either. Both give the same bits per byte, which
+is checked. Prints a Markdown table; seconds are the best of `--repeat` runs, processor seconds on a CPU.
 """
 
 from __future__ import annotations
@@ -18,6 +24,7 @@ import math
 import platform
 import time
 from collections.abc import Callable
+from pathlib import Path
 
 import numpy as np
 import torch
@@ -150,29 +157,95 @@ def timed(action: Callable[[], float], device: torch.device, repeat: int) -> tup
     return seconds, result
 
 
+SWITCHES = (
+    "model.params=0",
+    "ttt.trainable_params=0",
+    "eval.scored_tokens=0",
+    "eval.scored_bytes=0",
+    "ttt.max_chunks=0",
+    "ttt.grad_sync=row_weighted",
+    "qat.ttt=off",
+)
+"""A text of another size, one rank; everything else is as configured."""
+ON_CPU = ("run.precision=fp32", "run.compile=false", "run.attention=sdpa")
+SMALL = (
+    "model.layers=6",
+    "model.dim=256",
+    "model.mlp_hidden=768",
+    "model.value_embed.layers=[4,5]",
+    "model.value_embed.dim=64",
+    "model.rope_train_len=256",
+    "data.seq_len=512",
+    "data.batch_tokens=4096",
+    "eval.seq_len=512",
+    "ttt.chunk_tokens=1536",
+    "ttt.epochs=3",
+)
+"""Sizes of a comparison with a submission on a CPU."""
+
+
 def main() -> None:
-    """Runs all modes and prints the table."""
+    """Parses the command line and prints the table."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
-    parser.add_argument("--config", default="pr612")
+    parser.add_argument("--config", default="")
     parser.add_argument("--set", dest="overrides", action="append", default=[], metavar="KEY=VALUE")
     parser.add_argument("--chunks", type=int, default=4, help="TTT chunks in the text")
     parser.add_argument("--threads", type=int, default=0)
     parser.add_argument("--repeat", type=int, default=2)
+    parser.add_argument("--repo", type=Path, help="clone of the public repository, for --pr")
+    parser.add_argument("--pr", type=int, help="submission whose own loops are timed")
+    parser.add_argument("--modes", nargs="+", default=["standard", "sliding", "ttt"])
+    parser.add_argument("--loop", action="append", default=[], metavar="MODE=FUNCTION", help="its function of a mode")
+    parser.add_argument("--attribute", action="append", default=[], metavar="CLASS.NAME=JSON", help="set before timing")
+    parser.add_argument("--minutes", type=float, default=20.0, help="wall time of the submission's process")
     options = parser.parse_args()
+    if (options.pr is None) != (options.repo is None):
+        parser.error("--repo and --pr belong together")
+    on_cpu = not torch.cuda.is_available()
+    small = SMALL if options.pr and on_cpu else ()
+    tail = () if options.pr else ("eval.tail=exact",)
+    options.config = options.config or f"pr{options.pr or 612}"
+    options.overrides = [*SWITCHES, *tail, *(ON_CPU if on_cpu else ()), *small, *options.overrides]
+    config = load(options.config, options.overrides)
+    if options.pr:
+        _against_submission(config, options)
+    else:
+        _against_straightforward(config, options)
+
+
+def _header(config: Config, device: str, threads: int, targets: int, other: str) -> str:
+    """Two lines of machine and sizes, and the head of the table."""
+    return (
+        f"{device}, {threads} threads, torch {torch.__version__}; {config.name}: "
+        f"{config.model.layers} layers, width {config.model.dim}, T {config.eval.seq_len}, "
+        f"stride {config.eval.stride}, {targets} targets, {config.ttt.epochs} epochs\n\n"
+        f"| evaluation | {other}, targets/s | reference, targets/s | ratio | bpb difference |\n|---|---|---|---|---|"
+    )
+
+
+def _row(mode: str, targets: int, plain: float, fast: float, difference: float) -> str:
+    return f"| {mode} | {targets / plain:,.0f} | {targets / fast:,.0f} | {plain / fast:.2f} | {abs(difference):.1e} |"
+
+
+def _against_submission(config: Config, options: argparse.Namespace) -> None:
+    from reference_submission import NotTimed, measure
+
+    try:
+        found = measure(options.repo, options.pr, config, options)
+    except NotTimed as error:
+        raise SystemExit(str(error)) from error
+    device = torch.cuda.get_device_name() if torch.cuda.is_available() else f"{platform.machine()} CPU"
+    targets = options.chunks * config.ttt.chunk_tokens
+    print(_header(config, device, found["threads"], targets, f"loops of PR {options.pr}"))
+    for mode, row in found["rows"].items():
+        plain, fast = (min(row["seconds"][side]) for side in ("theirs", "ours"))
+        print(_row(mode, targets, plain, fast, row["bpb"]["ours"] - row["bpb"]["theirs"]))
+
+
+def _against_straightforward(config: Config, options: argparse.Namespace) -> None:
     if options.threads:
         torch.set_num_threads(options.threads)
     ranks = start()
-    switches = [
-        "model.params=0",
-        "ttt.trainable_params=0",
-        "eval.tail=exact",
-        "eval.scored_tokens=0",
-        "eval.scored_bytes=0",
-        "ttt.grad_sync=row_weighted",
-        "qat.ttt=off",
-    ]
-    cpu = ["run.precision=fp32", "run.compile=false"] if ranks.device.type == "cpu" else []
-    config = load(options.config, [*switches, *cpu, *options.overrides])
     stream, tables = random_text(config.data.vocab_size, options.chunks * config.ttt.chunk_tokens, config.eval.seq_len)
     model = GPT(config)
     generator = torch.Generator().manual_seed(1)
@@ -190,28 +263,18 @@ def main() -> None:
         return model
 
     device = torch.cuda.get_device_name() if ranks.device.type == "cuda" else f"{platform.machine()} CPU"
-    print(
-        f"{device}, {torch.get_num_threads()} threads, torch {torch.__version__}; {config.name}: "
-        f"{config.model.layers} layers, width {config.model.dim}, T {config.eval.seq_len}, "
-        f"stride {config.eval.stride}, {stream.positions} targets, {config.ttt.epochs} epochs\n"
-    )
-    print("| evaluation | straightforward, targets/s | reference, targets/s | ratio | bpb difference |")
-    print("|---|---|---|---|---|")
+    print(_header(config, device, torch.get_num_threads(), stream.positions, "straightforward"))
     ours = {"standard": standard, "sliding": sliding, "ttt": score_first}
-    for mode, action in ours.items():
+    for mode in options.modes:
         plain, expected = timed(
             lambda mode=mode: getattr(Straightforward(config, fresh(), stream, tables, ranks), mode)(),
             ranks.device,
             options.repeat,
         )
         fast, found = timed(
-            lambda action=action: action(Evaluation(config, fresh(), stream, ranks)).bpb, ranks.device, options.repeat
+            lambda mode=mode: ours[mode](Evaluation(config, fresh(), stream, ranks)).bpb, ranks.device, options.repeat
         )
-        print(
-            f"| {mode} | {stream.positions / plain:,.0f} | {stream.positions / fast:,.0f} | {plain / fast:.2f} | "
-            f"{abs(found - expected):.1e} |",
-            flush=True,
-        )
+        print(_row(mode, stream.positions, plain, fast, found - expected), flush=True)
 
 
 if __name__ == "__main__":
