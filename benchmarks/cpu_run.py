@@ -21,23 +21,35 @@ from auditor.submission import Submission
 from auditor.targets import all_pull_requests
 from rules.order import order_of
 
+NO_SCRIPT = "no PyTorch script"
+
 
 def main() -> None:
-    """Draw, run, count."""
+    """Draw, run, count. What `--out` holds already is not run again."""
     options = _options()
+    known = _known(options.out)
     rows = []
     for name, folder, label in _chosen(options):
-        row = {"pr": name, "label": label, **_run(options, name, folder)}
-        if row["status"] == "no PyTorch script":
+        row = known.get((name, label))
+        if row is None:
+            row = {"pr": name, "label": label, **_run(options, name, folder)}
+            print(json.dumps(row)[:400], flush=True)
+            if options.out:
+                with options.out.open("a") as file:
+                    file.write(json.dumps(row) + "\n")
+        if row["status"] == NO_SCRIPT:
             continue
         rows.append(row)
-        print(json.dumps(row)[:400], flush=True)
-        if options.out:
-            with options.out.open("a") as file:
-                file.write(json.dumps(row) + "\n")
         if len(rows) >= options.count:
             break
     _summary(rows)
+
+
+def _known(path: Path | None) -> dict[tuple[str, str], dict]:
+    if path is None or not path.exists():
+        return {}
+    rows = [json.loads(line) for line in path.read_text().splitlines()]
+    return {(row["pr"], row["label"]): row for row in rows}
 
 
 def _options() -> argparse.Namespace:
@@ -77,12 +89,12 @@ def _run(options: argparse.Namespace, name: str, folder: str) -> dict:
         found = Submission.from_git(options.repo, int(name))
         submission = next((item for item in found if item.folder == folder), found[0])
         if submission.main_script is None:
-            return {"status": "no PyTorch script"}
+            return {"status": NO_SCRIPT}
         case = build_case(submission, Call(static=False))
     except Exception as error:  # one pull request must not end the count
-        return {"status": "no PyTorch script", "reason": str(error)[:100]}
+        return {"status": NO_SCRIPT, "reason": str(error)[:100]}
     if case.program.main is None or "torch" not in case.program.main.text:
-        return {"status": "no PyTorch script"}
+        return {"status": NO_SCRIPT}
     made = testimony_of(case, seconds=options.seconds)
     if options.keep:
         options.keep.mkdir(parents=True, exist_ok=True)

@@ -88,7 +88,7 @@ def run_submission(
     obstacle = _obstacle(submission, program)
     if obstacle:
         return RunResult("not run", obstacle)
-    settings = _settings(program.main.text, submission.main_script)
+    settings = settings_of(program.main.text, submission.main_script)
     result = RunResult("not run", "no plan fits")
     for attempt, scale in enumerate(SCALES, 1):
         plan = make_plan(settings, effective, scale, program.main.text)
@@ -99,7 +99,7 @@ def run_submission(
     return result
 
 
-def _settings(text: str, path: str) -> list[Setting]:
+def settings_of(text: str, path: str) -> list[Setting]:
     """Declared settings, and variables that are read anywhere else in the program."""
     from auditor.static.parse import parse_module
     from auditor.static.scopes import index
@@ -258,7 +258,7 @@ def _result(outcome: Outcome, plan: Plan, dataset: Dataset, limits: float) -> Ru
         limit = f"CPU time over {int(limits)} s" if "SIGKILL" in outcome.reason or "SIGXCPU" in outcome.reason else ""
         result.status, result.reason = "stopped", limit or outcome.reason
     elif crash:
-        result.status, result.reason = "stopped", f"{crash['error']}: {crash['message']}"
+        result.status, result.reason = "stopped", ": ".join(filter(None, (crash["error"], crash["message"])))
     elif outcome.returncode:
         result.status, result.reason = "stopped", f"exit status {outcome.returncode}"
     return result

@@ -8,7 +8,9 @@ from __future__ import annotations
 import base64
 import json
 import os
+import resource
 import runpy
+import signal
 import sys
 import traceback
 import zlib
@@ -80,6 +82,7 @@ def main(script: str, table: str) -> None:
     standin.install(recorder.observe)
     grammar.install()
     settings.install(json.loads(os.environ.pop("AUDITOR_SETTINGS", "{}")), recorder.event)
+    _alarm(recorder, channel)
     sys.argv = [script]
     sys.path[0] = str(Path(script).parent)
     code = 0
@@ -95,6 +98,23 @@ def main(script: str, table: str) -> None:
     channel.flush()
     sys.stdout.flush()
     os._exit(code)
+
+
+def _alarm(recorder: Any, channel: Channel) -> None:
+    """Shortly before the limit on CPU time, say where the program is and end: a kill from outside could not tell."""
+    limit = resource.getrlimit(resource.RLIMIT_CPU)[1]
+    if limit == resource.RLIM_INFINITY or limit < 4:
+        return
+
+    def ring(*_: Any) -> None:
+        frames = recorder.sites.frames()
+        where = "; called from ".join(f"{function}, line {line}" for _, line, function in frames[:6])
+        recorder.event("crash", error="", message=f"CPU time over {limit} s, in {where or 'a library'}")
+        channel.flush()
+        os._exit(1)
+
+    signal.signal(signal.SIGXCPU, ring)
+    resource.setrlimit(resource.RLIMIT_CPU, (limit - 1, limit))
 
 
 def _links() -> None:

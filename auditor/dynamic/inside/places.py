@@ -62,8 +62,8 @@ class Sites:
         self._known: dict[tuple, int] = {}
         self.new: list[tuple[int, list[tuple[str, int, str]]]] = []
 
-    def here(self) -> int:
-        """Number of the running stack: (file, line, function) of the submission's frames, innermost first."""
+    def frames(self) -> list[tuple[str, int, str]]:
+        """The running stack: (file, line, function) of the submission's frames, innermost first."""
         frames: list[tuple[str, int, str]] = []
         frame: FrameType | None = sys._getframe(1)
         while frame is not None and len(frames) < 12:
@@ -71,6 +71,11 @@ class Sites:
             if not name.startswith((_HERE, *_FOREIGN)) and not any(part in name for part in _LIBRARIES):
                 frames.append((name, frame.f_lineno, frame.f_code.co_name))
             frame = frame.f_back
+        return frames
+
+    def here(self) -> int:
+        """Number of the running stack."""
+        frames = self.frames()
         # The launcher itself ends every stack.
         key = tuple(frames)
         number = self._known.get(key)
