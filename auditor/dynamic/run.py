@@ -127,7 +127,7 @@ def _obstacle(submission: Submission, program: Program) -> str:
 
 def _worth_another(result: RunResult) -> bool:
     """Shapes that do not fit may fit at another scale; a missing package or a time limit will not."""
-    words = ("shape", "size", "divisible", "divide", "assert", "dimension", "index", "range", "view", "must")
+    words = ("shape", "size", "divisible", "divide", "assert", "dimension", "index", "range", "view", "must", "modulo", "zero")
     return result.status == "stopped" and any(word in result.reason.lower() for word in words)
 
 

@@ -19,7 +19,7 @@ from typing import Any
 
 from auditor.dynamic.sandbox import Layer, Policy
 from auditor.dynamic.sandbox.policy import SandboxUnavailable, system_paths
-from auditor.dynamic.sandbox.runner import ALL_LAYERS, _launch, _Watch
+from auditor.dynamic.sandbox.runner import ALL_LAYERS, Watch, launch
 
 MIB = 1 << 20
 EVENTS = "events.jsonl"
@@ -44,7 +44,8 @@ class Job:
         watch: folders inside whose files are watched.
         links: name in the scratch folder -> target.
         gpu: whether GPU devices are needed.
-        wall_seconds, memory_bytes, scratch_bytes, output_bytes: limits; output counts everything that is sent out.
+        wall_seconds, cpu_seconds, memory_bytes, scratch_bytes, output_bytes: limits; CPU time is that of one process
+            (0: none beside the wall clock), output counts everything that is sent out.
         file_bytes, total_bytes: largest file kept, and all kept files together.
     """
 
@@ -55,6 +56,7 @@ class Job:
     links: dict[str, str] = field(default_factory=dict)
     gpu: bool = False
     wall_seconds: float = 3600.0
+    cpu_seconds: int = 0
     memory_bytes: int = 6144 * MIB
     scratch_bytes: int = 1024 * MIB
     output_bytes: int = 512 * MIB
@@ -97,7 +99,7 @@ def contain(job: Job, folder: Path, sample: Callable[[], dict[str, Any] | None] 
     with tempfile.TemporaryDirectory(prefix="auditor-rerun-") as scratch, Record(folder) as record:
         os.chmod(scratch, 0o777)
         watch = _Streamed(policy, scratch, record, sample)
-        outcome = watch.run(_launch(policy, allowed, False, scratch, False))
+        outcome = watch.run(launch(policy, allowed, insist=False, scratch=scratch))
         layers = tuple(sorted(str(layer) for layer in outcome.layers))
         record.write({"kind": "sandbox", "layers": layers, "status": outcome.status, "reason": outcome.reason})
     if outcome.status == "refused":
@@ -124,7 +126,7 @@ def _policy(job: Job) -> Policy:
         binds=(*job.binds, *devices),
         environment={**job.environment, "AUDITOR_RERUN": json.dumps(request)},
         wall_seconds=job.wall_seconds,
-        cpu_seconds=int(job.wall_seconds * 256),
+        cpu_seconds=job.cpu_seconds or int(job.wall_seconds * 256),
         memory_bytes=job.memory_bytes,
         scratch_bytes=job.scratch_bytes,
         file_bytes=job.scratch_bytes,
@@ -209,7 +211,7 @@ def read_events(folder: Path) -> Iterator[dict[str, Any]]:
                 continue
 
 
-class _Streamed(_Watch):
+class _Streamed(Watch):
     """Writes the result stream to disk instead of keeping it, and samples the machine once a second."""
 
     def __init__(self, policy: Policy, scratch: str, record: Record, sample: Callable | None) -> None:
@@ -217,9 +219,9 @@ class _Streamed(_Watch):
         self.record, self.sample = record, sample
         self.begun, self.sampled, self.received = time.monotonic(), 0.0, 0
 
-    def _read(self, key: Any, selector: Any) -> bool:
+    def read(self, key: Any, selector: Any) -> bool:
         if key.data != "result":
-            return super()._read(key, selector)
+            return super().read(key, selector)
         chunk = os.read(key.fd, 1 << 16)
         if not chunk:
             selector.unregister(key.fd)
@@ -228,7 +230,7 @@ class _Streamed(_Watch):
         self.record.feed(chunk)
         return True
 
-    def _over(self, pid: int, seconds: float) -> str:
+    def over(self, pid: int, seconds: float) -> str:
         now = time.monotonic()
         if now - self.sampled > 1.0:
             self.sampled = now
@@ -238,4 +240,4 @@ class _Streamed(_Watch):
             self.record.write({"t": round(now - self.begun, 3), "kind": "memory", "bytes": self.outcome.peak_bytes})
         if self.received > self.policy.output_bytes:
             return f"output over {self.policy.output_bytes:,} bytes"
-        return super()._over(pid, seconds)
+        return super().over(pid, seconds)

@@ -48,7 +48,9 @@ class RerunPlan:
         script: path of the main script inside the sandbox.
         documented: run command as the documents state it, "" when none does.
         environment: variables the script sees beside its seed and rank; `attributes`: class attributes of a rehearsal
-            that no variable reaches. `changed`: name -> (as submitted, in the rehearsal).
+            that no variable reaches. `changed`: name -> (as submitted, in the rehearsal). `sizes`: of a rehearsal
+            (fields of `auditor.dynamic.plan.Scale`), with `wanted` (lower-case setting -> value in force) for what the
+            program asks for in ways that only running it shows.
         vocab_size, byte_vocab, sidecar, val_tokens, train_tokens: data of a rehearsal.
         seed_variable: variable that carries the seed, "" when the program reads none.
         train_limit, eval_limit: seconds.
@@ -67,6 +69,8 @@ class RerunPlan:
     environment: dict[str, str] = field(default_factory=dict)
     attributes: dict[str, Any] = field(default_factory=dict)
     changed: dict[str, tuple[str, str]] = field(default_factory=dict)
+    sizes: dict[str, int] = field(default_factory=dict)
+    wanted: dict[str, str] = field(default_factory=dict)
     vocab_size: int = 1024
     byte_vocab: bool = False
     sidecar: bool = False
@@ -102,12 +106,14 @@ def make_rerun_plan(
     data: Path | None = None,
     overrides: dict[str, str] | None = None,
     train_limit: float = LIMIT_SECONDS,
+    attempt: int = 0,
 ) -> RerunPlan:
     """Plan from the case's documents and program.
 
     Args:
         seeds: as the program will see them. ranks: processes; GPUs of a full-scale run.
         overrides: variables set by the user, stronger than every document.
+        attempt: which of the sizes of `auditor.dynamic.plan.SCALES` a rehearsal takes; the next where one does not fit.
 
     Raises:
         PlanError: there is no script to run, no seed, or no data for a full-scale run.
@@ -141,7 +147,7 @@ def make_rerun_plan(
     }
     if scale == SMALL:
         wanted = {**documented, **effective.logged}
-        return _small(common, settings, wanted, program.main.text, overrides or {})
+        return _small(common, wanted, program.main.text, overrides or {}, attempt)
     return _full(common, case, documented, overrides or {})
 
 
@@ -150,10 +156,11 @@ def inside(path: str, folder: str) -> str:
     return path[len(folder) :].lstrip("/") if folder and path.startswith(folder + "/") else path
 
 
-def _small(common: dict, settings: Any, wanted: dict[str, str], text: str, overrides: dict[str, str]) -> RerunPlan:
+def _small(common: dict, wanted: dict[str, str], text: str, overrides: dict[str, str], attempt: int) -> RerunPlan:
     from auditor.dynamic.plan import SCALES, make_plan
+    from auditor.dynamic.run import settings_of
 
-    scaled = make_plan(settings, wanted, SCALES[0], text)
+    scaled = make_plan(settings_of(text, common["script"]), wanted, SCALES[attempt], text)
     scaled.environment.pop(common["seed_variable"], None)
     notes = [
         "a rehearsal: the model is scaled down, so its numbers say nothing about the claim, only whether what the"
@@ -172,6 +179,8 @@ def _small(common: dict, settings: Any, wanted: dict[str, str], text: str, overr
         environment={**scaled.environment, **overrides},
         attributes=scaled.attributes,
         changed=scaled.notes,
+        sizes=asdict(scaled.scale),
+        wanted=scaled.wanted,
         vocab_size=scaled.vocab_size,
         byte_vocab=scaled.byte_vocab,
         sidecar=scaled.sidecar,

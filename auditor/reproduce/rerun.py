@@ -269,7 +269,9 @@ def _ranks(plan: RerunPlan, place: Place, score: dict[str, Any]) -> tuple[tuple[
         "WORLD_SIZE": str(plan.ranks),
         "VOCAB_SIZE": str(plan.vocab_size),
         "AUDITOR_STANDIN": str(int(plan.scale == SMALL)),
-        "AUDITOR_SETTINGS": json.dumps(plan.attributes),
+        "AUDITOR_SETTINGS": json.dumps(
+            {"attributes": plan.attributes} | ({"scale": plan.sizes, "wanted": plan.wanted} if plan.sizes else {})
+        ),
         "AUDITOR_SCORING": json.dumps(scoring),
     }
     argv = (sys.executable, "-I", "-u", "-c", _RANK.format(script=plan.script))

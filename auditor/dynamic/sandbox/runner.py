@@ -45,8 +45,8 @@ def run(policy: Policy, *, allowed: frozenset[Layer] = ALL_LAYERS, insist: bool 
     with tempfile.TemporaryDirectory(prefix="auditor-sandbox-") as host_scratch:
         os.chmod(host_scratch, 0o777)
         bubblewrap = Layer.BUBBLEWRAP in allowed and not policy.loopback and bubblewrap_works()
-        watch = _Watch(policy, host_scratch)
-        outcome = watch.run(_launch(policy, allowed, insist, host_scratch, bubblewrap))
+        watch = Watch(policy, host_scratch)
+        outcome = watch.run(launch(policy, allowed, insist=insist, scratch=host_scratch, bubblewrap=bubblewrap))
     if outcome.status == "refused" and "nothing protects" in outcome.reason:
         raise SandboxUnavailable(f"the sandbox is incomplete: {outcome.reason}; run `auditor sandbox --check`")
     return outcome
@@ -72,7 +72,7 @@ def available_layers(allowed: frozenset[Layer] = ALL_LAYERS) -> tuple[set[Layer]
     return layers, missing(layers)
 
 
-class _Launch:
+class Launched:
     """A started process with its pipes: what it prints, its results, its status messages."""
 
     def __init__(self, command: list[str], request: dict, pass_fds: tuple[int, int], ends: tuple[int, int]) -> None:
@@ -95,7 +95,15 @@ class _Launch:
             self.process.stdin.close()
 
 
-def _launch(policy: Policy, allowed: frozenset[Layer], insist: bool, scratch: str, bubblewrap: bool) -> _Launch:
+def launch(
+    policy: Policy, allowed: frozenset[Layer], *, insist: bool, scratch: str, bubblewrap: bool = False
+) -> Launched:
+    """Start a program inside the layers; a `Watch` has to look after what comes of it.
+
+    Args:
+        allowed: layers to use. insist: start even without the required ones. scratch: writable folder on this machine
+            where no namespace gives the program one of its own. bubblewrap: let bubblewrap make the namespaces.
+    """
     status_read, status_write = os.pipe()
     result_read, result_write = os.pipe()
     layers = {Layer.INTERPRETER, Layer.RLIMITS, Layer.WATCHDOG}
@@ -115,7 +123,7 @@ def _launch(policy: Policy, allowed: frozenset[Layer], insist: bool, scratch: st
         "package_root": _PACKAGE_ROOT,
         "scratch": policy.scratch if mounts else scratch,
     }
-    return _Launch(command, request, (status_write, result_write), (status_read, result_read))
+    return Launched(command, request, (status_write, result_write), (status_read, result_read))
 
 
 @functools.cache
@@ -160,7 +168,7 @@ def _bubblewrap(policy: Policy) -> list[str]:
     return [*command, "--chdir", policy.scratch, "--"]
 
 
-class _Watch:
+class Watch:
     """Reads the pipes, measures the process tree, and ends the run at the first limit it passes."""
 
     def __init__(self, policy: Policy, scratch: str) -> None:
@@ -170,37 +178,37 @@ class _Watch:
         self.times: dict[int, float] = {}
         self.buffers = {"stdout": bytearray(), "stderr": bytearray(), "result": bytearray(), "status": bytearray()}
 
-    def run(self, launch: _Launch) -> Outcome:
+    def run(self, launched: Launched) -> Outcome:
         start = time.monotonic()
         streams = {
-            "stdout": launch.process.stdout.fileno(),
-            "stderr": launch.process.stderr.fileno(),
-            "result": launch.result_fd,
-            "status": launch.status_fd,
+            "stdout": launched.process.stdout.fileno(),
+            "stderr": launched.process.stderr.fileno(),
+            "result": launched.result_fd,
+            "status": launched.status_fd,
         }
         with selectors.DefaultSelector() as selector:
             for name, fd in streams.items():
                 selector.register(fd, selectors.EVENT_READ, name)
-            reason = self._watch(launch.process, selector, start)
-            self._end(launch.process)
+            reason = self._watch(launched.process, selector, start)
+            self._end(launched.process)
             self._drain(selector)
-        for fd in (launch.result_fd, launch.status_fd):
+        for fd in (launched.result_fd, launched.status_fd):
             os.close(fd)
-        launch.process.stdout.close()
-        launch.process.stderr.close()
+        launched.process.stdout.close()
+        launched.process.stderr.close()
         self.outcome.seconds = time.monotonic() - start
-        return self._conclude(launch.process.returncode, reason)
+        return self._conclude(launched.process.returncode, reason)
 
     def _watch(self, process: subprocess.Popen, selector: selectors.BaseSelector, start: float) -> str:
         while process.poll() is None:
             for key, _ in selector.select(POLL_SECONDS):
-                self._read(key, selector)
-            reason = self._over(process.pid, time.monotonic() - start)
+                self.read(key, selector)
+            reason = self.over(process.pid, time.monotonic() - start)
             if reason:
                 return reason
         return ""
 
-    def _read(self, key: selectors.SelectorKey, selector: selectors.BaseSelector) -> bool:
+    def read(self, key: selectors.SelectorKey, selector: selectors.BaseSelector) -> bool:
         chunk = os.read(key.fd, 65536)
         if not chunk:
             selector.unregister(key.fd)
@@ -216,9 +224,9 @@ class _Watch:
             for key, _ in selector.select(0.05) or [(None, None)]:
                 if key is None:
                     return
-                self._read(key, selector)
+                self.read(key, selector)
 
-    def _over(self, pid: int, seconds: float) -> str:
+    def over(self, pid: int, seconds: float) -> str:
         policy = self.policy
         memory, count = _tree_usage(pid, self.times)
         self.outcome.cpu_seconds = sum(self.times.values())

@@ -16,15 +16,16 @@ from typing import Any
 
 def main(script: str) -> None:
     """Run `script` as one rank of a rehearsal; the exit status is the script's."""
-    settings = json.loads(os.environ.pop("AUDITOR_SETTINGS", "{}"))
+    given = json.loads(os.environ.pop("AUDITOR_SETTINGS", "{}"))
     scoring = json.loads(os.environ.pop("AUDITOR_SCORING", "null"))
-    from auditor.dynamic.inside import bootstrap, standin
+    from auditor.dynamic.inside import grammar, settings, standin
 
     if int(os.environ.get("WORLD_SIZE", "1")) > 1 and os.environ.get("AUDITOR_STANDIN", "1") == "1":
         _gloo_on_loopback()
     if os.environ.pop("AUDITOR_STANDIN", "1") == "1":
         standin.install()
-    bootstrap._settings(settings)
+    grammar.install()
+    settings.install(given, lambda *_, **__: None)
     sys.argv = [script]
     sys.path[0] = str(Path(script).parent)
     watcher = None
