@@ -5,6 +5,7 @@ Every witness is called on its own: one that fails leaves a problem that names i
 
 from __future__ import annotations
 
+import importlib.util
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -30,6 +31,7 @@ Answer = TypeVar("Answer")
 
 _NOT_REPRODUCED = "not run: it needs eight GPUs, see `auditor reproduce`"
 _NOT_ASKED = "not asked for in this review"
+_NO_TORCH = "not run: torch is not installed here (pip install 'parameter-golf-auditor[torch]', or bin/setup torch)"
 
 
 @dataclass(frozen=True)
@@ -38,15 +40,18 @@ class Call:
 
     Attributes:
         static: read the program's order of events.
-        run: execute the submission at reduced scale in the sandbox (needs torch; up to a minute).
+        run: execute the submission at reduced scale in the sandbox (needs torch; up to a minute), and once more on an
+            altered stream.
         log_index: logs of the whole clone by content, to find copied ones; None when it was not built.
         description: title and text of the pull request, which no clone holds; "" when not handed in.
+        progress: told in words what is being done, where that takes seconds.
     """
 
     static: bool = True
     run: bool = False
     log_index: LogIndex | None = None
     description: bytes = b""
+    progress: Callable[[str], None] | None = None
 
 
 def build_case(submission: Submission, call: Call | None = None) -> Case:
@@ -132,12 +137,17 @@ def _run(desk: _Desk, case: Case, call: Call) -> None:
     if not call.run:
         case.absent[Witness.RUN] = _NOT_ASKED
         return
+    if importlib.util.find_spec("torch") is None:
+        case.absent[Witness.RUN] = _NO_TORCH
+        return
     from auditor.dynamic.witness import testimony_of
 
-    said = desk.ask("the CPU run", lambda: testimony_of(case))
+    known = len(desk.problems)
+    said = desk.ask("the CPU run", lambda: testimony_of(case, probe=True, progress=call.progress))
     case.facts["run"] = said
     if said is None or said.timeline is None:
-        case.absent[Witness.RUN] = said.absent if said is not None else "the run could not be made"
+        why = "; ".join(desk.problems[known:]) or "the run could not be made"
+        case.absent[Witness.RUN] = said.absent if said is not None else f"not run: {why}"
         return
     case.timelines[Witness.RUN] = said.timeline
 

@@ -239,9 +239,17 @@ def _not_checked(case: Case, findings: list[Finding]) -> str:
     if not unknown:
         return ""
     missing = [
-        f"{witness.value} ({case.absent[witness]})" if witness in case.absent else witness.value
+        _missing(witness, case, sum(witness in finding.decided_by for finding in unknown))
         for witness in (Witness.STATIC, Witness.RUN, Witness.REPRODUCTION)
         if witness not in case.timelines and any(witness in finding.decided_by for finding in unknown)
     ]
     head = f"Not checked: {len(unknown)} of {len(findings)} rules are unknown"
     return f"{head}; no testimony from {', '.join(missing)}." if missing else f"{head}."
+
+
+def _missing(witness: Witness, case: Case, rules: int) -> str:
+    """An absent witness with the reason and the number of open rules it could decide."""
+    could = f"could decide {rules} of them"
+    return (
+        f"{witness.value} ({case.absent[witness]}; {could})" if witness in case.absent else f"{witness.value} ({could})"
+    )

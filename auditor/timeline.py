@@ -217,6 +217,22 @@ class External(Event):
 
 
 @dataclass(frozen=True)
+class Probed(Event):
+    """What an experiment on the running program showed (executed timelines only).
+
+    Attributes:
+        question: "causality", "normalisation" or "repeatability".
+        holds: None when the experiment could not tell; `doubt`: it showed something that somebody has to look at.
+        finding: the result in words, with its numbers.
+    """
+
+    question: str
+    holds: bool | None
+    finding: str
+    doubt: bool = False
+
+
+@dataclass(frozen=True)
 class Unknown(Event):
     """Something the witness could not follow, with the reason; rules must not read it as innocence."""
 

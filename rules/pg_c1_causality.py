@@ -12,7 +12,7 @@ from rules.example_program import EVALUATION, MODEL, edited, program
 from rules.examples import variant
 from rules.gates import target_gates
 from rules.support import failed, plural
-from rules.testimony import ORDER_WITNESSES, from_timelines
+from rules.testimony import ORDER_WITNESSES, from_timelines, probed
 
 BIDIRECTIONAL = edited(MODEL, "is_causal=True", "is_causal=False")
 
@@ -35,7 +35,8 @@ def decide(case: Case) -> Finding:
             [gate.evidence for gate in gates],
             "A hint that is emitted or weighted by a property of the current token makes p_t depend on x_t.",
         )
-    return from_timelines(case, "whether a score depends on its own or later tokens", rule=RULE.id)
+    question = "whether a score depends on its own or later tokens"
+    return from_timelines(case, question, probed("causality"), rule=RULE.id)
 
 
 RULE = Rule(

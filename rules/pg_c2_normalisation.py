@@ -10,7 +10,7 @@ from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.example_program import EVALUATION, edited, program
 from rules.examples import variant
-from rules.testimony import ORDER_WITNESSES, from_timelines
+from rules.testimony import ORDER_WITNESSES, from_timelines, probed
 
 # Both components are distributions over the vocabulary and the weight is a constant: so is their mixture.
 MIXED_OVER_VOCABULARY = edited(
@@ -31,7 +31,8 @@ MIXED_AT_TARGET_ONLY = edited(
 
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
-    return from_timelines(case, "whether each token is scored from one distribution that sums to one", rule=RULE.id)
+    question = "whether each token is scored from one distribution that sums to one"
+    return from_timelines(case, question, probed("normalisation"), rule=RULE.id)
 
 
 RULE = Rule(

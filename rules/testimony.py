@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from auditor.case import Case
 from auditor.findings import Evidence, Finding, Status, Witness
-from auditor.timeline import Event, Phase, Place, Serialize, Timeline, Unknown
+from auditor.timeline import Event, Phase, Place, Probed, Serialize, Timeline, Unknown
 from rules.support import at_line, failed, listed, passed, unknown, warned
 
 ORDER_WITNESSES = (Witness.STATIC, Witness.RUN)
@@ -82,6 +82,27 @@ def not_examined(case: Case, question: str, witnesses: Iterable[Witness] = ORDER
 def place(event: Event, note: str = "") -> Evidence:
     """Evidence from the line of an event."""
     return at_line(event.place.path, event.place.line, note=note)
+
+
+def probed(question: str) -> Read:
+    """Reads what an experiment on the running program showed; timelines without that experiment say nothing."""
+
+    def read(timeline: Timeline) -> Finding | None:
+        found = next((e for e in timeline.events() if isinstance(e, Probed) and e.question == question), None)
+        if found is None or (found.holds is None and not found.doubt):
+            return None
+        if found.holds:
+            return passed(found.finding, [place(found)])
+        make = failed if found.holds is False else warned
+        return make(found.finding, [place(found, "computes these losses")], _PROBES)
+
+    return read
+
+
+_PROBES = (
+    "Measured by running the program twice at reduced scale: the second time every token after the one named was "
+    "replaced by one drawn at random, so that no honest scorer can know it or be moved by it earlier."
+)
 
 
 def evaluation_events(timeline: Timeline) -> list[Event]:

@@ -6,7 +6,7 @@ import json
 import os
 import re
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from itertools import chain
 from pathlib import Path
 
@@ -51,7 +51,7 @@ def run(names: tuple[str, ...], options: Options) -> int:
     console = Console(soft_wrap=options.quiet or len(targets) > 1)
     single = len(targets) == 1
     gravest = Verdict.CLEAN
-    for review in _reviews(targets, _call(options, len(targets)), quiet_progress=single):
+    for review in _reviews(targets, _call(options, len(targets)), single):
         if options.jsonl:
             _append(options.jsonl, review)
         written = _write_reports(review, options) if options.out else []
@@ -74,9 +74,12 @@ def _targets(names: tuple[str, ...], options: Options) -> Iterator[Target]:
 
 
 def _call(options: Options, count: int) -> Call:
-    """Witnesses to call. The CPU run is left out of long lists unless asked for; so is building the index of logs for
-    a single review, which uses one that is there."""
-    run = options.run if options.run is not None else False
+    """Witnesses to call. A single target that was named is also run on the CPU; lists are, where that is asked for.
+
+    Building the index of logs is left out for a single review, which uses one that is there.
+    """
+    listed = options.list_file or options.main_branch or options.everything
+    run = options.run if options.run is not None else count == 1 and not listed
     index = None
     if options.repo is not None:
         from auditor.documents.copies import log_index
@@ -104,9 +107,16 @@ def _cache() -> Path:
     return Path(base) / "parameter-golf-auditor"
 
 
-def _reviews(targets: list[Target], call: Call, quiet_progress: bool) -> Iterator[Review]:
+def _reviews(targets: list[Target], call: Call, single: bool) -> Iterator[Review]:
+    """Reviews one after the other, with progress on standard error: a bar over many, the witness at work for one."""
+    if single and call.run:
+        with Console(stderr=True).status("reading the submission") as status:
+            told = replace(call, progress=lambda words: status.update(words))
+            review = review_target(targets[0], told)
+        yield review
+        return
     columns = (TextColumn("{task.description}"), MofNCompleteColumn(), TimeElapsedColumn(), TimeRemainingColumn())
-    with Progress(*columns, console=Console(stderr=True), transient=True, disable=quiet_progress) as progress:
+    with Progress(*columns, console=Console(stderr=True), transient=True, disable=single) as progress:
         task = progress.add_task("reviewing", total=len(targets))
         for target in targets:
             progress.update(task, description=f"reviewing {target.label[-40:]}")

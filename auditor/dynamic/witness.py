@@ -2,14 +2,16 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass, field
+from collections.abc import Callable
+from dataclasses import dataclass, field, replace
 
 from auditor.case import Case
 from auditor.dynamic.account import Account
 from auditor.dynamic.attribution import Attribution, Explained, Printed, explain
+from auditor.dynamic.experiment import Experiment, experiment, probed
 from auditor.dynamic.run import RunResult, run_submission
 from auditor.submission import Submission
-from auditor.timeline import Timeline
+from auditor.timeline import Sequence, Timeline
 from auditor.unpack import Program
 
 
@@ -23,6 +25,7 @@ class Testimony:
         absent: why there is no timeline, in words.
         late: counted positions that had shaped the model when they were scored; counted: distinct counted positions;
             available: positions the stream holds.
+        experiment: what a second run on another future showed, None when it was not asked for.
     """
 
     run: RunResult
@@ -33,6 +36,7 @@ class Testimony:
     counted: int = 0
     available: int = 0
     repeated: int = 0
+    experiment: Experiment | None = None
 
     @property
     def headline(self) -> Printed | None:
@@ -52,6 +56,8 @@ def testify(
     claimed_label: str = "",
     *,
     seconds: float = 60.0,
+    probe: bool = False,
+    progress: Callable[[str], None] | None = None,
 ) -> Testimony:
     """Run a submission at reduced scale and say what it did; never raises for what the submission does.
 
@@ -59,13 +65,29 @@ def testify(
         effective: settings in force by run command and log, name -> value.
         claimed_label: label of the log line that carries the submission's claim.
         seconds: CPU time of one attempt.
+        probe: run it a second time on an altered stream to test causality and normalisation.
+        progress: told in words what is being done.
 
     Raises:
         SandboxUnavailable: this machine cannot contain an untrusted program.
     """
-    return from_run(
-        run_submission(submission, program, effective or {}, seconds=seconds), submission, program, claimed_label
-    )
+    tell = progress or (lambda words: None)
+    tell("running the submission at reduced scale")
+    run = run_submission(submission, program, effective or {}, seconds=seconds)
+    tell("explaining the headline by recorded losses")
+    made = from_run(run, submission, program, claimed_label)
+    if not probe or made.timeline is None:
+        return made
+    tell("running it again with another future")
+    tried = experiment(submission, program, run, made.attribution, seconds)
+    return with_experiment(made, replace(tried, late=made.late), submission, program)
+
+
+def with_experiment(made: Testimony, tried: Experiment, submission: Submission, program: Program) -> Testimony:
+    """A testimony whose timeline ends with what a probe run showed."""
+    account = _account(made.run, made.explained, submission, program)
+    root = Sequence((*made.timeline.root.items, *probed(tried, account)))
+    return replace(made, experiment=tried, timeline=replace(made.timeline, root=root))
 
 
 def from_run(run: RunResult, submission: Submission, program: Program, claimed_label: str = "") -> Testimony:
@@ -80,14 +102,18 @@ def from_run(run: RunResult, submission: Submission, program: Program, claimed_l
         # What it had printed by then need not be its headline.
         made.absent = f"stopped before its last result: {run.reason}"
         return made
-    main = program.main.name if program.main else submission.main_script or ""
-    account = Account(run.events, explained, len(run.dataset_bytes), submission.folder, main, _tail(run))
+    account = _account(run, explained, submission, program)
     made.timeline = account.timeline(_settings(run))
     if made.attribution is not None:
         distinct = np.unique(made.attribution.position)
         made.counted, made.late = len(distinct), int(account.fate.late.sum())
         made.repeated = len(made.attribution.position) - len(distinct)
     return made
+
+
+def _account(run: RunResult, explained: Explained, submission: Submission, program: Program) -> Account:
+    main = program.main.name if program.main else submission.main_script or ""
+    return Account(run.events, explained, len(run.dataset_bytes), submission.folder, main, _tail(run))
 
 
 def _tail(run: RunResult) -> int:
@@ -98,8 +124,10 @@ def _settings(run: RunResult) -> dict[str, str]:
     return {name: f"{new} (full scale: {old})" for name, (old, new) in run.plan.notes.items()} if run.plan else {}
 
 
-def testimony_of(case: Case, *, seconds: float = 60.0) -> Testimony:
-    """Run the submission of a case under the settings its documents show.
+def testimony_of(
+    case: Case, *, seconds: float = 60.0, probe: bool = False, progress: Callable[[str], None] | None = None
+) -> Testimony:
+    """Run the submission of a case under the settings its documents show; arguments as for `testify`.
 
     Raises:
         SandboxUnavailable: this machine cannot contain an untrusted program.
@@ -110,4 +138,4 @@ def testimony_of(case: Case, *, seconds: float = 60.0) -> Testimony:
     effective = {**settings.environment, **settings.logged}
     claim = next(iter(case.headline.reported.values()), None) if case.headline is not None else None
     label = getattr(claim.result, "label", "") if claim is not None else ""
-    return testify(case.submission, case.program, effective, label, seconds=seconds)
+    return testify(case.submission, case.program, effective, label, seconds=seconds, probe=probe, progress=progress)

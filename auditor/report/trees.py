@@ -157,6 +157,8 @@ def describe(event: tl.Event) -> str:
         return f"{event.begins.value} begins"
     if isinstance(event, tl.External):
         return f"{event.kind}: {event.detail}" if event.detail else event.kind
+    if isinstance(event, tl.Probed):
+        return f"{event.question} probed: {event.finding}"
     if isinstance(event, tl.Unknown):
         return f"could not follow: {event.reason}"
     return type(event).__name__.lower()

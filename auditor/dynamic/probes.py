@@ -1,0 +1,270 @@
+"""What a second run on a stream with another future shows: causality, normalisation, and whether runs repeat.
+
+Causality: losses of tokens before the altered ones must not move (`Causal`). Normalisation: the new tokens are random, so
+no distribution that is fixed before a token is known can beat chance on them (`Fair`). With m ids that could have stood at
+a position and probability p given to the one that does, m p is on average the probability given to all m of them, at most
+one for a distribution. The product of 1 + a (m p - 1) over positions, for any a in [0, 1], is then expected to stay below
+one, and exceeds 1 / q with probability q at most (Ville's inequality). No look at the code is needed, and training on
+tokens that are scored later, reading the target, and counts that exceed one all show.
+"""
+
+from __future__ import annotations
+
+import math
+from dataclasses import dataclass
+from typing import Any
+
+import numpy as np
+
+from auditor.dynamic.attribution import POSITION, SPLIT_BITS, VAL, Attribution
+from auditor.dynamic.streams import Future
+
+# Nats a loss may move by rounding; what a token of context changes is larger by orders of magnitude.
+TOLERANCE = 1e-3
+# Evidence (natural log of the odds against chance) from which a result is called impossible by chance: 1 in 10^9.
+DECISIVE = math.log(1e9)
+_STAKES = (0.02, 0.1, 0.5, 1.0)
+_LEAST = 32
+
+
+@dataclass(frozen=True)
+class Causal:
+    """Losses of the tokens before the altered ones, in both runs.
+
+    Attributes:
+        start: first altered position. compared: counted losses before it that both runs computed.
+        moved: how many of them differ; largest: the largest difference, nats; positions: those that moved.
+        by_weights: how many of those that moved were scored with other weights; after_future: how many were scored after
+            altered tokens had been, so that state may have carried them over legally.
+        event: score event of the first run that computed the first loss which moved with nothing to excuse it.
+        repeats: losses of training tokens agree between the runs, None when there was nothing to compare.
+    """
+
+    start: int
+    compared: int
+    moved: int
+    largest: float
+    positions: np.ndarray
+    by_weights: int
+    after_future: int
+    event: int | None
+    repeats: bool | None
+
+    @property
+    def holds(self) -> bool | None:
+        """True: nothing moved. False: something moved that nothing honest explains. None: cannot be told."""
+        if not self.compared or self.repeats is False:
+            return None
+        if not self.moved:
+            return True
+        return False if self.event is not None else None
+
+
+@dataclass(frozen=True)
+class Fair:
+    """Counted losses of random tokens against what chance allows.
+
+    Attributes:
+        tokens: random tokens that count. chance, loss: nats of all of them by chance, and as counted.
+        mass: estimated probability a scorer gives to all ids that could have stood there, None when losses were changed
+            after the model and only their sums are known. error: standard error of the estimate.
+        evidence: natural log of the odds against a distribution fixed before each token was known.
+    """
+
+    tokens: int
+    chance: float
+    loss: float
+    mass: float | None
+    error: float
+    evidence: float
+
+    @property
+    def holds(self) -> bool | None:
+        """False: beats chance. None: too few tokens to tell."""
+        if self.tokens < _LEAST:
+            return None
+        return self.evidence < DECISIVE
+
+
+# -- causality -------------------------------------------------------------------------------------------------------
+
+
+def causal(
+    one: list[dict[str, Any]],
+    first: Attribution,
+    other: list[dict[str, Any]],
+    second: Attribution,
+    start: int,
+) -> Causal:
+    """Compare counted losses before position `start`; `one` and `other` are the events of the two runs."""
+    a, b = _Losses(one, first, start), _Losses(other, second, start)
+    paired = _paired(a, b)
+    if paired is None:
+        return Causal(start, 0, 0, 0.0, np.empty(0, np.int64), 0, 0, None, _repeats(one, other))
+    rows_a, rows_b = paired
+    moved = ~(np.abs(a.loss[rows_a] - b.loss[rows_b]) <= TOLERANCE)
+    weights = np.array([a.uses[e] != b.uses[f] for e, f in zip(a.event[rows_a], b.event[rows_b], strict=True)], bool)
+    late = a.event[rows_a] > a.future
+    plain = moved & ~weights & ~late
+    gaps = np.abs(a.loss[rows_a] - b.loss[rows_b])
+    return Causal(
+        start=start,
+        compared=len(rows_a),
+        moved=int(moved.sum()),
+        largest=float(np.nan_to_num(gaps, nan=np.inf).max(initial=0.0)),
+        positions=np.unique(a.position[rows_a][moved]),
+        by_weights=int((moved & weights).sum()),
+        after_future=int((moved & ~weights & late).sum()),
+        event=int(a.event[rows_a][plain][0]) if plain.any() else None,
+        repeats=_repeats(one, other),
+    )
+
+
+class _Losses:
+    """Losses as computed by the model for the counted tokens before a position, in the order of counting.
+
+    Attributes:
+        position, loss, event: one element for every count. uses: score event -> fingerprints of the weights it read.
+        future: number of the first score event of altered tokens.
+    """
+
+    def __init__(self, events: list[dict[str, Any]], attribution: Attribution, start: int) -> None:
+        scores = {e["n"]: e for e in events if e["kind"] == "score"}
+        if attribution.derived:
+            # What the program made of the losses is compared sum by sum, by the mean of each.
+            sums = [s for s in sums_of(events, attribution) if (s.position < start).all()]
+            self.position = np.array([s.position.min() for s in sums], dtype=np.int64)
+            self.event = np.array([s.event for s in sums], dtype=np.int64)
+            self.loss = np.array([s.value / len(s.position) for s in sums])
+        else:
+            kept = attribution.position < start
+            self.position, self.event = attribution.position[kept], attribution.event[kept]
+            self.loss = _computed(scores, self.position, self.event)
+        self.uses = {n: _weights(scores[n]) if n in scores else () for n in np.unique(self.event).tolist()}
+        self.future = min((n for n, event in scores.items() if (_val(event) >= start).any()), default=1 << 60)
+
+
+def _weights(event: dict[str, Any]) -> tuple:
+    return tuple(sorted((round(total, 4), round(norm, 5)) for _, total, norm, *_ in event["uses"]))
+
+
+def _val(event: dict[str, Any]) -> np.ndarray:
+    places = np.asarray(event["places"], dtype=np.int64)
+    return np.where((places >= 0) & (places >> SPLIT_BITS == VAL), places & POSITION, -1)
+
+
+def _computed(scores: dict[int, dict[str, Any]], position: np.ndarray, event: np.ndarray) -> np.ndarray:
+    """Recorded loss of each (position, score event); NaN where the event does not hold the position."""
+    out = np.full(len(position), np.nan)
+    for number in np.unique(event).tolist():
+        if number not in scores:
+            continue
+        places, losses = _val(scores[number]), np.asarray(scores[number]["losses"], dtype=np.float64)
+        order = np.argsort(places, kind="stable")
+        rows = np.flatnonzero(event == number)
+        at = np.minimum(np.searchsorted(places[order], position[rows]), len(places) - 1)
+        found = places[order][at] == position[rows]
+        out[rows[found]] = losses[order][at[found]]
+    return out
+
+
+def _paired(a: _Losses, b: _Losses) -> tuple[np.ndarray, np.ndarray] | None:
+    """Rows of the same position in both runs, the k-th count of a position with the k-th; None when they do not match."""
+    rows_a, rows_b = np.argsort(a.position, kind="stable"), np.argsort(b.position, kind="stable")
+    if len(rows_a) == 0 or not np.array_equal(a.position[rows_a], b.position[rows_b]):
+        return None
+    known = ~np.isnan(a.loss[rows_a])
+    return rows_a[known], rows_b[known]
+
+
+def _repeats(one: list[dict[str, Any]], other: list[dict[str, Any]]) -> bool | None:
+    """Whether the losses of training tokens, which nothing altered, agree before any validation token is scored."""
+    pairs = zip(_training(one), _training(other), strict=False)
+    compared = [np.allclose(x, y, atol=TOLERANCE, rtol=0) for x, y in pairs if len(x) == len(y)]
+    return all(compared) if compared else None
+
+
+def _training(events: list[dict[str, Any]], limit: int = 64) -> list[np.ndarray]:
+    found = []
+    for event in events:
+        if event["kind"] != "score":
+            continue
+        if not event["grad"] or (_val(event) >= 0).any():
+            break
+        found.append(np.asarray(event["losses"], dtype=np.float64))
+        if len(found) == limit:
+            break
+    return found
+
+
+# -- normalisation -----------------------------------------------------------------------------------------------------
+
+
+def fair(events: list[dict[str, Any]], attribution: Attribution, future: Future, stream_length: int) -> Fair:
+    """Counted losses of the redrawn tokens against chance, in the run that had them."""
+    logs = np.zeros(stream_length)
+    known = min(stream_length, len(future.choices))
+    logs[:known] = np.log(future.choices[:known])
+    if attribution.derived:
+        return _by_sums(events, attribution, future, logs)
+    position, loss = attribution.position, attribution.loss
+    kept = (position >= future.start) & (logs[np.minimum(position, stream_length - 1)] > 0)
+    position, loss = position[kept], loss[kept]
+    position, rows = np.unique(position, return_index=True)  # a token counts once here, whatever the program does
+    gain = logs[position] - loss[rows]
+    odds = np.exp(np.clip(gain, -50.0, 50.0))
+    if not len(odds):
+        return Fair(0, 0.0, 0.0, None, 0.0, 0.0)
+    evidence = _log_mean_exp([float(np.log1p(stake * (odds - 1.0)).sum()) for stake in _STAKES])
+    error = float(odds.std() / math.sqrt(len(odds)))
+    return Fair(len(odds), float(logs[position].sum()), float(loss[rows].sum()), float(odds.mean()), error, evidence)
+
+
+def _by_sums(events: list[dict[str, Any]], attribution: Attribution, future: Future, logs: np.ndarray) -> Fair:
+    """As `fair` where the program changed the losses before adding them: what it added up is compared, sum by sum."""
+    tokens, chance, loss, seen = 0, 0.0, 0.0, np.zeros(len(logs), dtype=bool)
+    for added in sums_of(events, attribution):
+        if (added.position < future.start).any() or seen[added.position].any():
+            continue  # reaches into the part that was not redrawn, or counts again
+        seen[added.position] = True
+        # A document's mark was not drawn; chance is taken to allow it for nothing.
+        tokens += int((logs[added.position] > 0).sum())
+        chance += float(logs[added.position].sum())
+        loss += added.value
+    return Fair(tokens, chance, loss, None, 0.0, chance - loss)
+
+
+@dataclass(frozen=True)
+class Sum:
+    """Losses of validation tokens that the program added up: their positions, the result in nats, the event."""
+
+    position: np.ndarray
+    value: float
+    event: int
+
+
+def sums_of(events: list[dict[str, Any]], attribution: Attribution) -> list[Sum]:
+    """Sums of validation losses at the place that adds up an attributed result, in order, before it was printed."""
+    where = _places_of_ids(events)
+    found = []
+    for event in events:
+        if event["kind"] != "sum" or event["site"] != attribution.site or event["n"] > attribution.printed.event:
+            continue
+        position = where[event["ids"][event["ids"] < len(where)]]
+        if len(position) and (position >= 0).all() and math.isfinite(event["value"]):
+            found.append(Sum(position, float(event["value"]), event["n"]))
+    return found
+
+
+def _places_of_ids(events: list[dict[str, Any]]) -> np.ndarray:
+    scores = [event for event in events if event["kind"] == "score"]
+    size = max((event["base"] + len(event["places"]) for event in scores), default=0)
+    where = np.full(size, -1, dtype=np.int64)
+    for event in scores:
+        where[event["base"] : event["base"] + len(event["places"])] = _val(event)
+    return where
+
+
+def _log_mean_exp(values: list[float]) -> float:
+    top = max(values)
+    return top + math.log(sum(math.exp(value - top) for value in values) / len(values))
