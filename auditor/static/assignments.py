@@ -6,7 +6,9 @@ import ast
 
 from auditor.static.heap import Class, Function, Instance, Library, Listing, Mapping, Module
 from auditor.static.values import (
+    COUNTS,
     FLAG,
+    GRAPH,
     PARAMS,
     SCORED,
     TOKENS,
@@ -98,8 +100,20 @@ class Assignments:
         """Owners whose parameters the value is."""
         return {f[1] for f in value.facts if f[0] == PARAMS}
 
-    def store_item(self, held: Value, index: Value, value: Value) -> None:
-        """`held[index] = value`."""
+    def tallies(self, value: Value) -> bool:
+        """True when an entry of a dict can be a count: a number, a container, or made of tokens and counts.
+
+        A tensor stored under a name that came out of a model (statistics of a layer) counts nothing; a row of zeros
+        becomes a count when something is added to it at a token.
+        """
+        facts = self.spread(value)
+        if any(f[0] in (GRAPH, PARAMS) or f == (FLAG, "activation") for f in facts):
+            return False
+        number = value.known and isinstance(value.const, int | float)
+        return number or isinstance(value.obj, Mapping | Listing) or any(f[0] in (TOKENS, COUNTS) for f in facts)
+
+    def store_item(self, held: Value, index: Value, value: Value, tally: bool | None = None) -> None:
+        """`held[index] = value`; `tally` says whether the entry is a count where the caller knows."""
         obj = held.obj
         if self.choosing and obj is None and any(f[0] == SCORED for f in self.spread(value)):
             value = Value(self.used(value) | {(FLAG, "choice", self.here())}, at=value.at, solid=True)
@@ -109,7 +123,7 @@ class Assignments:
             else:
                 facts = frozenset(f for f in self.spread(index) if f[0] == TOKENS)
                 kept = value
-                if facts:
+                if facts and (self.tallies(value) if tally is None else tally):
                     table = self.table_of(obj)
                     kept = Value(value.facts | facts | {table}, UNKNOWN, value.obj, value.at, solid=value.solid)
                     self.table_update(kept, facts)

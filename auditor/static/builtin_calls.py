@@ -188,7 +188,8 @@ class BuiltinCalls:
         out = Value(obj=Mapping())
         if args:
             inner = self.call(args[0], [], {}, None) if args[0].obj is not None else None
-            if inner is not None and inner.obj is not None and not isinstance(inner.obj, Library):
+            row = inner is not None and inner.obj is None and inner.solid and not inner.known
+            if row or (inner is not None and inner.obj is not None and not isinstance(inner.obj, Library)):
                 out.obj.slots["sum"] = inner
         return out
 

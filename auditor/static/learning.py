@@ -220,8 +220,10 @@ class Learning:
                 fresh = Value(limited((before.facts if before else NONE) | self.used(change)), UNKNOWN, solid=True)
                 self.store_item(held, index, fresh)
                 return
-            fresh = Value(limited(self.used(change)), solid=True)
-            self.store_item(held, Value(tokens, at=index.at), fresh)
+            added = self.used(change)
+            fresh = Value(limited(added), solid=True)
+            measured = any(f[0] == GRAPH or f == (FLAG, "activation") for f in added)
+            self.store_item(held, Value(tokens, at=index.at), fresh, tally=not measured)
             return
         if tokens:
             self.mark_table(held)

@@ -132,8 +132,9 @@ def _classified(timeline: Timeline, score: Score, seen: Seen) -> tuple[str, Stat
         )  # fmt: skip
     if seen.how == "tensor of its own":
         return (
-            "PG-C3-slot", Status.FAIL,
-            "a tensor is optimised on validation targets that are then scored with it (disputed practice)",
+            # No organiser ever ruled on it in so many words: a reviewer decides (rule book, PG-C3-slot).
+            "PG-C3-slot", Status.WARN,
+            "a tensor is optimised on validation targets that are then scored with it; nobody ever ruled on this",
         )  # fmt: skip
     if seen.how == "calibration":
         return (
@@ -307,6 +308,11 @@ def coverage(timeline: Timeline, found: list[Verdict]) -> Iterator[Verdict]:
     """Score-first proven, or why it could not be decided."""
     order_rules = ("PG-C3-score-first", "PG-C3-prequant-ttt", "PG-C4-single-pass")
     if any(v.rule in order_rules and v.status is Status.FAIL for v in found):
+        return
+    slot = next((v for v in found if v.rule == "PG-C3-slot"), None)
+    if slot is not None:
+        words = "a tensor optimised on the targets then scores them: SLOT, on which nobody ever ruled (PG-C3-slot)"
+        yield Verdict("PG-C3-score-first", Status.WARN, words, slot.chain)
         return
     counted = headline_scores(timeline)
     blind = [e for e in timeline.events() if isinstance(e, Unknown)]

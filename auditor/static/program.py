@@ -62,11 +62,15 @@ class Sources:
         folder = importer.split("!")[0].rsplit("/", 1)[0] if "/" in importer else ""
         for wanted in (f"{folder}/{last}.py" if folder else f"{last}.py", f"{last}.py"):
             if wanted in self.texts:
-                return wanted
+                return self.innermost(wanted)
         for path in self.texts:
             if path.split("!")[0].endswith((f"/{last}.py", f"/{last}/__init__.py")):
-                return path
+                return self.innermost(path)
         return None
+
+    def innermost(self, path: str) -> str:
+        """The last layer of a packed module: its wrapper only unpacks and runs it."""
+        return max((name for name in self.texts if name.startswith(f"{path}!")), key=len, default=path)
 
     # -- interest --------------------------------------------------------------------------------------------------
 

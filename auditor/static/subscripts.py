@@ -154,7 +154,8 @@ class Subscripts:
             facts = picked(out.facts, index.at) | key_facts
         else:
             return self.placed(out, index.at)
-        fresh = Value(facts, out.const, out.obj, out.at | index.at, out.base, out.solid)
+        # A row of the dict is the row itself: what is added to it is there at the next look.
+        fresh = Value(facts, out.const, out.obj, out.at | index.at, out.base or out, out.solid)
         fresh.others = out.others
         return fresh
 
