@@ -11,6 +11,7 @@ import re
 from dataclasses import dataclass, field
 
 from auditor.static.byte_tables import leading_space
+from auditor.static.carried import carried_verdicts
 from auditor.static.causality import causality
 from auditor.static.effective import Effective
 from auditor.static.machine import Machine
@@ -72,6 +73,8 @@ def static_timeline(program: Program, settings: Effective | None = None, keep: b
     _count(machine, headline)
     timeline = build_timeline(machine, headline)
     found = answers(timeline)
+    for verdict in carried_verdicts(timeline, found):
+        found.setdefault(verdict.rule, verdict)
     causal = causality(machine)
     if causal is not None and causal.rule not in found:
         found[causal.rule] = causal
@@ -184,6 +187,9 @@ def _headline(machine: Machine, text: str, lines: list[str]) -> list[ReportRecor
     candidates = [r for r in reports if "bpb" in r.text.lower() or "bits" in r.text.lower()] or reports
     if not candidates:
         return []
+    # What is printed last may be the collected log of training; the claim is a loss of validation tokens.
+    evaluated = {score.number for score in machine.scores if score.split == "val"}
+    candidates = [r for r in candidates if any(f[0] == "scored" and f[1] in evaluated for f in r.facts)] or candidates
     last = max(candidates, key=lambda r: r.order)
     return [r for r in candidates if r.where == last.where]
 

@@ -54,6 +54,8 @@ FILE_READS = frozenset({"fromfile", "memmap", "load", "from_file", "load_file", 
 FILE_WRITES = frozenset(
     {"save", "savez", "savez_compressed", "save_file", "dump", "write_bytes", "tofile", "write_text"}
 )
+# What writes results for people: nobody reads weights back from it.
+NOTES = ("json.", "yaml.", "csv.", "toml.")
 NETWORK = (
     "urllib",
     "requests",

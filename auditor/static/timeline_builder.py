@@ -193,8 +193,11 @@ class _Builder:
         return instance is not None and instance.what == "parameter" and instance.owner is None
 
     def shares_loop(self, where: Where, owner: int, record: ScoreRecord, at: Iterations) -> bool:
-        """True when an earlier round of a loop around the score made the change at `where`."""
-        around = {number for number, _ in record.loops}
+        """True when an earlier round over the same tokens made the change at `where`.
+
+        Rounds are those of a loop around both that does not pick the tokens: a loop over chunks is none.
+        """
+        around = {number for number, _ in record.loops} - {number for number, _ in (*at, *record.at)}
         return any(
             update.where == where and abs(update.owner) == abs(owner) and at <= update.at
             and update.order < record.order
