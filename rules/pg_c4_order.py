@@ -18,8 +18,7 @@ def evaluate(model, val_tokens, tables, rank, world_size, device):
     size, space, control = tables
     totals = torch.zeros(3, dtype=torch.float64, device=device)
     optimizer = torch.optim.SGD(model.parameters(), lr=0.002, momentum=0.9)
-    starts = range(rank * args.seq_len, val_tokens.numel() - 1, world_size * args.seq_len)
-    for start in starts:
+    for start in range(rank * args.seq_len, val_tokens.numel() - 1, world_size * args.seq_len):
         window = val_tokens[start:start + args.seq_len + 1].to(device)
         inputs, targets = window[None, :-1], window[None, 1:]
         with torch.no_grad():
@@ -39,7 +38,8 @@ def evaluate(model, val_tokens, tables, rank, world_size, device):
 
 EASY_FIRST = edited(
     IN_ORDER,
-    "    for start in starts:\n",
+    "    for start in range(rank * args.seq_len, val_tokens.numel() - 1, world_size * args.seq_len):\n",
+    "    starts = range(rank * args.seq_len, val_tokens.numel() - 1, world_size * args.seq_len)\n"
     "    lengths = {s: int(val_tokens[s:s + args.seq_len].unique().numel()) for s in starts}\n"
     "    for start in sorted(starts, key=lengths.get):\n",
 )
@@ -87,7 +87,10 @@ RULE = Rule(
     ),
     witnesses=ORDER_WITNESSES,
     remedy="Evaluate in stream order when state crosses documents, or reset the state at every document.",
-    legal=(Example("stream order", variant(program(evaluation=IN_ORDER)), witnesses=ORDER_WITNESSES),),
+    legal=(
+        Example("stream order", variant(program(evaluation=IN_ORDER)), witnesses=ORDER_WITNESSES),
+        Example("nothing is carried from window to window", variant(program()), witnesses=ORDER_WITNESSES),
+    ),
     illegal=(
         Example(
             "windows sorted while the adapted model carries over",
