@@ -24,6 +24,7 @@ class Scale:
         steps: training steps; warmup: compile warm-up steps.
         val_tokens, train_tokens: stream lengths.
         seconds: wall-clock cap handed to the program; generous, because the step count is what ends training here.
+        never: period of validation during training; nothing where programs understand it as never.
     """
 
     width: int = 64
@@ -38,12 +39,13 @@ class Scale:
     val_tokens: int = 8 * 512 + 1
     train_tokens: int = 160_000
     seconds: int = 600
+    never: int = 0
 
 
 # Tried in order: the second keeps the program's own head counts, the third is longer for programs with long documents.
 SCALES = (
     Scale(),
-    Scale(width=128, heads=8, kv_heads=4),
+    Scale(width=128, heads=8, kv_heads=4, never=1_000_000),
     Scale(width=64, heads=2, kv_heads=1, seq=256, stride=128, chunk=1024, val_tokens=8 * 1024 + 1),
 )
 
@@ -76,7 +78,7 @@ _SIZES: tuple[tuple[str, Any], ...] = (
     (r"(compile|autotune)?_?warmup_steps$|^warmup_iters$", lambda s: s.warmup),
     (r"momentum_warmup_steps$", lambda s: s.steps),
     (r"(warmdown|cooldown|decay)_(iters|steps)$", lambda s: max(s.steps // 2, 1)),
-    (r"^(val|eval)_loss_every$|^val_every$", lambda s: 0),
+    (r"^(val|eval)_loss_every$|^val_every$|^(val|eval)_(interval|freq)$", lambda s: s.never),
     (r"^train_log_every$|^log_every$", lambda s: max(s.steps // 2, 1)),
     (r"^max_wallclock|^wallclock_(cap|limit)|^max_seconds$", lambda s: s.seconds),
     (r"^(swa|lawa|ema|save|checkpoint|ckpt)_(every|freq|interval)$", lambda s: 2),
@@ -111,8 +113,13 @@ _CAPS: tuple[tuple[str, int], ...] = (
     (r"(slot|ttt|prequant|adapt|distill|tune|delta|etlb|lbfgs)\w*_(steps|iters|max_steps)$", 2),
     (r"(lora|tt|low)_rank$", 4),
     (r"(max_train_chunks|max_chunks)$", 64),
+    (r"^kv_eval_(max_tokens|context_len)$", 512),
     (r"(calib|gptq|hessian|search|score)\w*_(steps|rows|tensors|tokens|samples|batches)$", 64),
     (r"^(grad_accum(ulation)?(_steps)?)$", 2),
+)
+# Kernels written in Triton are interpreted here, element by element; the path without them computes the same.
+_SLOW = re.compile(
+    r"^(use_)?(fused|triton)_(softcap(ped)?_)?(ce|cross_entropy|loss|kernels?)(_enabled)?$|^use_triton$|^use_fused_\w+$"
 )
 _TRUTH = {"true": "1", "false": "0", "yes": "1", "no": "0", "on": "1", "off": "0"}
 _PLACES = re.compile(r"path|dir$|file|run_id|tokenizer|device|rank|world_size|folder|pattern|glob|name$")
@@ -169,6 +176,8 @@ def written(value: Any) -> str:
 
 def _value(name: str, full: Any, default: Any, scale: Scale) -> Any:
     """Value of one setting in this run, None to leave it alone."""
+    if _SLOW.search(name) and _SWITCH.match(str(full)):
+        return 0
     size = _size(name, scale)
     if size is not None:
         off = str(full) in ("0", "-1", "", "0.0", "None", "False") and full is not None

@@ -36,7 +36,7 @@ _START = (
 )
 _FOLDER = re.compile(r"datasets/([\w.\-]+)(?=[/\"'])")
 _MODEL = re.compile(r"([\w.\-]+\.model)\b")
-# Wall time allowed for a second of CPU time: the machine may be busy with other things.
+# Wall time allowed for a second of CPU time, more where the machine is busy with other things.
 _PATIENCE = 3.0
 _KEPT = 4 * MIB  # larger files of the folder (weights, logs) are not needed to run it
 
@@ -127,7 +127,20 @@ def _obstacle(submission: Submission, program: Program) -> str:
 
 def _worth_another(result: RunResult) -> bool:
     """Shapes that do not fit may fit at another scale; a missing package or a time limit will not."""
-    words = ("shape", "size", "divisible", "divide", "assert", "dimension", "index", "range", "view", "must", "modulo", "zero")
+    words = (
+        "shape",
+        "size",
+        "divisible",
+        "divide",
+        "assert",
+        "dimension",
+        "index",
+        "range",
+        "view",
+        "must",
+        "modulo",
+        "zero",
+    )
     return result.status == "stopped" and any(word in result.reason.lower() for word in words)
 
 
@@ -229,7 +242,7 @@ def _policy(
             (str(root / "submission"), inside),
         ),
         environment=environment,
-        wall_seconds=seconds * _PATIENCE,
+        wall_seconds=seconds * _PATIENCE * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)),
         cpu_seconds=int(seconds),
         memory_bytes=memory_bytes,
         output_bytes=64 * MIB,

@@ -80,8 +80,8 @@ def main(script: str, table: str) -> None:
     sys.stdout, sys.stderr = Tee(sys.stdout, recorder), Tee(sys.stderr, recorder)
     _watch_files(recorder)
     standin.install(recorder.observe)
-    grammar.install()
-    settings.install(json.loads(os.environ.pop("AUDITOR_SETTINGS", "{}")), recorder.event)
+    shrinker = settings.install(json.loads(os.environ.pop("AUDITOR_SETTINGS", "{}")), recorder.event)
+    grammar.Compiler(shrinker, str(Path(script).parent)).install()
     _alarm(recorder, channel)
     sys.argv = [script]
     sys.path[0] = str(Path(script).parent)

@@ -13,13 +13,14 @@ import sys
 from collections.abc import Callable
 from typing import Any
 
+from auditor.dynamic.inside.constants import Shrinker
 from auditor.dynamic.plan import Scale, planned, written
 
 _LIBRARIES = ("/site-packages/", "/dist-packages/", "/lib/python3", "/lib64/python3", "<frozen")
 
 
-def install(given: dict[str, Any], tell: Callable[..., Any]) -> None:
-    """Put the settings in place.
+def install(given: dict[str, Any], tell: Callable[..., Any]) -> Shrinker | None:
+    """Put the settings in place; returns what makes sizes smaller that are written into the source.
 
     Args:
         given: `attributes` (`Class.attribute`, or `.option` for a command line option -> value), `wanted` (lower-case
@@ -33,8 +34,11 @@ def install(given: dict[str, Any], tell: Callable[..., Any]) -> None:
     _classes(owners)
     if "" in owners:
         _options(owners[""])
-    if "scale" in given:
-        _environment(Scale(**given["scale"]), given.get("wanted", {}), tell)
+    if "scale" not in given:
+        return None
+    scale, wanted = Scale(**given["scale"]), given.get("wanted", {})
+    _environment(scale, wanted, tell)
+    return Shrinker(scale, wanted, lambda name, full, new: tell("setting", name=name, full=str(full), value=str(new)))
 
 
 def _classes(owners: dict[str, dict[str, Any]]) -> None:

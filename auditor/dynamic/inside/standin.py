@@ -73,6 +73,9 @@ class _Nothing(contextlib.ContextDecorator):
     def __exit__(self, *error: Any) -> None:
         return None
 
+    def __call__(self, *args: Any, **kwargs: Any) -> Any:
+        return args[0] if len(args) == 1 and callable(args[0]) and not kwargs else self
+
     def __getattr__(self, name: str) -> Callable:
         if name.startswith("__"):
             raise AttributeError(name)
@@ -196,6 +199,15 @@ def _generators() -> None:
     real = torch.Generator
     torch.Generator = lambda *_, **__: real("cpu")
     torch.set_default_device = lambda *_: None
+    torch.Tensor.record_stream = lambda *_: None
+    real_load = torch.load
+
+    def load(file: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
+        where = "cpu" if map_location is None or callable(map_location) else map_location
+        where = {old: _to_cpu(new) for old, new in where.items()} if isinstance(where, dict) else _to_cpu(where)
+        return real_load(file, where, *args, **kwargs)
+
+    torch.load = load
     torch.Tensor.is_cuda = property(lambda self: True)
     torch.cuda.default_generators = (torch.default_generator,)
 
