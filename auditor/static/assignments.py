@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 
 from auditor.static.heap import Class, Function, Instance, Library, Listing, Mapping, Module
+from auditor.static.library import COLLECTS
 from auditor.static.values import (
     COUNTS,
     FLAG,
@@ -62,6 +63,8 @@ class Assignments:
         if isinstance(obj, Instance):
             self.adopt(obj, value)
             self.journal.put(obj.slots, name, value)
+            if name == "forward" and obj.is_module:
+                self.replace_forward(obj, value)
             if (
                 obj.cls is None
                 and obj.is_module
@@ -79,6 +82,15 @@ class Assignments:
             self.set_gradients(held, value)
         elif obj is None:
             self.mutate(held, frozenset(f for f in self.used(value) if f[0] != FLAG), overwrite=False)
+
+    def replace_forward(self, obj: Instance, value: Value) -> None:
+        """`layer.forward = f`: a function that collects what passes through it is a hook by another name."""
+        if not isinstance(value.obj, Function) and not self.hooks["forwards"]:
+            return
+        kept = tuple(pair for pair in self.hooks["forwards"] if pair[0] != obj.number)
+        if isinstance(value.obj, Function) and self.sources.names(value.obj.node) & COLLECTS:
+            kept = (*kept, (obj.number, value))
+        self.journal.put(self.hooks, "forwards", kept)
 
     def adopt(self, obj: Instance, value: Value) -> None:
         """A module set as an attribute becomes a child."""

@@ -274,10 +274,12 @@ class Calls:
             facts |= self.used(value)
             at |= value.at
         inputs = [v for v in values[1:] if any(f[0] == TOKENS for f in self.spread(v))]
-        if self.hooks["list"]:
+        if self.hooks["list"] or self.hooks["forwards"]:
             self.calibrated(inputs)
             for hook in self.hooks["list"]:
                 self.run_hook(hook, receiver, inputs, facts)
+            for _, forward in self.hooks["forwards"]:
+                self.run_hook(forward, None, inputs, facts)
         out = Value(limited(facts), UNKNOWN, None, at, solid=True)
         if function is not None and len(inputs) >= 2 and self.sources.reaches(function.node, _LOSSY, 200):
             targets = max(inputs, key=lambda v: max((f[3] for f in v.facts if f[0] == TOKENS), default=-99))
@@ -297,7 +299,10 @@ class Calls:
             return
         activation = Value(frozenset(f for f in facts if f[0] in (TOKENS, LEARNT)) | {(FLAG, "activation")}, solid=True)
         module = Value(obj=receiver) if receiver is not None else Value()
-        self.call(hook, [module, Value(obj=Listing([activation])), activation], {}, None)
+        given = [module, Value(obj=Listing([activation])), activation]
+        if (hook in [forward for _, forward in self.hooks["forwards"]]) and isinstance(hook.obj, Function):
+            given = [activation] * len(hook.obj.node.args.args)
+        self.call(hook, given, {}, None)
 
     def scored(self, logits: Value, targets: Value, separate: bool = False) -> Value:
         """A loss of `targets` under `logits` is computed here; returns the loss."""

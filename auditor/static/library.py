@@ -54,6 +54,8 @@ FILE_READS = frozenset({"fromfile", "memmap", "load", "from_file", "load_file", 
 FILE_WRITES = frozenset(
     {"save", "savez", "savez_compressed", "save_file", "dump", "write_bytes", "tofile", "write_text"}
 )
+# What a replaced forward pass does when it collects statistics of its inputs (`$aug`: adds in place at an index).
+COLLECTS = frozenset({"addmm_", "add_", "baddbmm_", "copy_", "append", "$aug"})
 # What writes results for people: nobody reads weights back from it.
 NOTES = ("json.", "yaml.", "csv.", "toml.")
 NETWORK = (

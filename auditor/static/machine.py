@@ -61,7 +61,7 @@ class Machine(Expressions, Subscripts, Assignments, Calls, BuiltinCalls, Library
         self.reports: list = []
         self.unknowns: list[tuple[Where, str]] = []
         self.instances: dict[int, Instance] = {}
-        self.hooks: dict = {"list": ()}
+        self.hooks: dict = {"list": (), "forwards": ()}
         self.files: dict[str, frozenset] = {}
         self.modules: dict[str, Module] = {}
         self.frame: Frame = Frame("", None)

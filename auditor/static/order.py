@@ -12,6 +12,7 @@ from dataclasses import dataclass
 from auditor.findings import Status
 from auditor.timeline import (
     Branch,
+    Calibrate,
     Counted,
     Event,
     Loop,
@@ -193,6 +194,9 @@ def _chain(timeline: Timeline, reads: list[Read], score: Score, seen: Seen) -> t
     chain: list[tuple[Place, str]] = []
     if reads:
         chain.append((reads[0].place, "validation tokens are read"))
+    if seen.how == "calibration":
+        collects = (e for e in timeline.events() if isinstance(e, Calibrate) and e.span.split is Split.VAL)
+        chain += [(event.place, "statistics of them are collected") for event in list(collects)[:1]]
     chain.append((seen.place, f"changes {seen.state} with them ({seen.how})"))
     chain.append((score.place, "scores the same tokens"))
     report = next((e for e in timeline.events() if isinstance(e, Report) and e.headline), None)
