@@ -138,6 +138,7 @@ def explain(events: list[dict[str, Any]], token_bytes: np.ndarray, claimed_label
     explained = Explained()
     for result in results:
         explained.results.append((result, _explain(result, groups, results, token_bytes)))
+    _drop_borrowed(explained)
     explained.headline = _headline(explained, claimed_label)
     return explained
 
@@ -256,14 +257,43 @@ def _explain(
                 if found is None:
                     continue
                 coverage = len(np.unique(found.position))
-                key = (found.matched != "loss and bpb", -coverage, preference, start, rank)
+                key = (_grade(found), found.matched != "loss and bpb", -coverage, preference, start, rank)
                 if best is None or key < best[0]:
                     best = key, found
-        if best is not None and group.kind == "sum" and best[0][0] is False and best[0][2] == 0:
+        if best is not None and group.kind == "sum" and best[0][:2] == (0, False) and best[0][3] == 0:
             # The program's own sums, complete and exact: nothing later can explain it better.
-            if best[0][1] <= -0.9 * (len(token_bytes) - 1):
+            if best[0][2] <= -0.9 * (len(token_bytes) - 1):
                 break
     return best[1] if best else None
+
+
+def _grade(found: Attribution) -> int:
+    """How exact: 0 to rounding in double precision, 1 to that of sums in single precision, 2 within tolerance.
+
+    Small models that learned little score almost the same in every pass, so the passes are told apart by rounding alone.
+    """
+    half = 0.6 * 10.0**-found.printed.digits / abs(found.printed.loss or found.printed.bpb or 1.0)
+    return 0 if found.error <= max(3e-8, half) else 1 if found.error <= 1e-6 else 2
+
+
+def _drop_borrowed(explained: Explained) -> None:
+    """A combination that gives another printed number exactly does not explain this one by being close to it."""
+    exact = [found for _, found in explained.results if found is not None and _grade(found) == 0]
+    for index, (result, found) in enumerate(explained.results):
+        if found is None or _grade(found) == 0:
+            continue
+        if any(_same(found, other) and not _agree(result, other.printed) for other in exact):
+            explained.results[index] = result, None
+
+
+def _same(one: Attribution, other: Attribution) -> bool:
+    return np.array_equal(one.position, other.position) and np.array_equal(one.event, other.event)
+
+
+def _agree(one: Printed, other: Printed) -> bool:
+    """Whether two printed results are one number with different digits."""
+    a, b = (one.loss, other.loss) if one.loss and other.loss else (one.bpb, other.bpb)
+    return a is None or b is None or abs(a - b) <= 1.1 * 10.0 ** -min(one.digits, other.digits)
 
 
 def _starts(group: Occurrences, before: int, earlier: list[int]) -> list[int]:

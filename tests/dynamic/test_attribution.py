@@ -1,0 +1,73 @@
+"""Which recorded losses a printed number consists of: passes that score almost the same must not be taken for another."""
+
+from __future__ import annotations
+
+import math
+from typing import Any
+
+import numpy as np
+import pytest
+
+from auditor.dynamic.attribution import VAL, explain
+
+TOKENS = 512
+CHUNK = 128
+BYTES = np.concatenate([[0], np.full(TOKENS, 3)])
+
+
+class Record:
+    """A run that scores the stream pass after pass and prints what it likes."""
+
+    def __init__(self) -> None:
+        self.events: list[dict[str, Any]] = []
+        self.losses = 0
+        self.count = 0
+
+    def add(self, kind: str, **fields: Any) -> None:
+        self.count += 1
+        self.events.append({"n": self.count, "kind": kind, **fields})
+
+    def scored(self, losses: np.ndarray, site: int) -> float:
+        """One pass, added up chunk by chunk in one line; returns nats per token."""
+        self.events.append({"kind": "site", "site": site, "frames": [["/repo/train_gpt.py", site, "evaluate"]]})
+        for start in range(0, TOKENS, CHUNK):
+            part = losses[start : start + CHUNK]
+            places = (VAL << 24) + np.arange(start + 1, start + 1 + len(part))
+            base, self.losses = self.losses, self.losses + len(part)
+            self.add("score", site=site, places=places, losses=part, base=base, grad=False, reduction="none", uses=[])
+            ids = np.arange(base, base + len(part))
+            self.add("sum", site=site, ids=ids, value=float(part.sum()), how="sum")
+        return float(losses.mean())
+
+    def printed(self, nats: float, label: str = "final") -> None:
+        bpb = nats / math.log(2) / 3
+        self.add("print", site=0, text=f"{label} val_loss:{nats:.8f} val_bpb:{bpb:.8f}")
+
+
+@pytest.mark.parametrize("printed", [0, 1], ids=["first pass", "second pass"])
+@pytest.mark.parametrize("sites", [(10, 20), (10, 10)], ids=["two loops", "one loop"])
+def test_passes_that_differ_in_the_fifth_digit_are_told_apart(printed: int, sites: tuple[int, int]) -> None:
+    losses = np.random.default_rng(0).normal(9.0, 0.3, TOKENS)
+    record = Record()
+    passes = [record.scored(losses, sites[0]), record.scored(losses - 2e-5, sites[1])]
+    record.printed(passes[printed])
+    found = explain(record.events, BYTES).claim[1]
+    scores = [event["n"] for event in record.events if event["kind"] == "score"]
+    half = len(scores) // 2
+    assert set(found.event) == set(scores[printed * half : (printed + 1) * half])
+
+
+def test_a_number_close_to_a_pass_that_was_printed_already_is_not_explained_by_it() -> None:
+    record = Record()
+    nats = record.scored(np.random.default_rng(1).normal(9.0, 0.3, TOKENS), 10)
+    record.printed(nats, "plain")
+    record.printed(nats - 1e-4, "improved")
+    explained = explain(record.events, BYTES)
+    assert explained.results[0][1] is not None
+    assert explained.results[1][1] is None
+
+
+def test_sums_in_single_precision_are_explained() -> None:
+    record = Record()
+    record.printed(record.scored(np.random.default_rng(2).normal(9.0, 0.3, TOKENS), 10) * (1 + 8e-6))
+    assert explain(record.events, BYTES).claim[1] is not None
