@@ -51,6 +51,10 @@ class Span:
     positions: tuple[tuple[int, int], ...] = ()
 
 
+# State of an `Update` whose result was thrown away (a warm-up, weights restored): it shaped no counted score.
+DISCARDED = "state that is discarded before these tokens are scored"
+
+
 class Phase(enum.StrEnum):
     """Part of the run. Training ends when its clock stops, evaluation begins when the artifact is read back."""
 
@@ -188,7 +192,8 @@ class Report(Event):
     `headline`: it is the claimed number. `counts`: tables whose counts are part of it. `choices`: lines where the
     better of two losses was kept. `spread`: lines where the loss of a token was divided over its bytes. `indicators`:
     lines where a comparison with the target itself was added to its probability. `native`: compiled code that takes
-    part in it and that nobody read.
+    part in it and that nobody read. `revealed`: (read, comparison) lines where what a file holds for a position was
+    compared with the validation token there, and the outcome is part of the number.
     """
 
     metric: str
@@ -199,6 +204,7 @@ class Report(Event):
     spread: tuple[Place, ...] = ()
     indicators: tuple[Place, ...] = ()
     native: tuple[Place, ...] = ()
+    revealed: tuple[tuple[Place, Place], ...] = ()
 
 
 @dataclass(frozen=True)

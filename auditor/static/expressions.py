@@ -314,7 +314,17 @@ class Expressions:
             facts |= value.facts
         # A comparison passes on which tokens it looked at, not their content, nor counts or losses as numbers.
         facts = frozenset((GATE, *f[1:4]) for f in facts if f[0] == TOKENS)
+        if len(rights) == 1 and isinstance(node.ops[0], ast.Eq | ast.NotEq):
+            facts |= self.revealed(left, rights[0]) | self.revealed(rights[0], left)
         return Value(facts, UNKNOWN, None, left.at, solid=True)
+
+    def revealed(self, wanted: Value, held: Value) -> Facts:
+        """A comparison of validation tokens with what a file holds for their position: who reads it knows them."""
+        stored = min((f for f in held.facts if f[:2] == (FLAG, "stored")), default=None)
+        tokens = any(f[0] == TOKENS and f[1] == "val" for f in wanted.facts)
+        if stored is None or not held.at or not tokens or any(f[:2] == (FLAG, "stored") for f in wanted.facts):
+            return NONE
+        return frozenset({(FLAG, "revealed", self.here(), stored[2])})
 
     def compare(self, op: ast.cmpop, left: Value, right: Value) -> bool | None:
         """Outcome of one comparison, None when it cannot be told."""

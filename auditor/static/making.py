@@ -131,6 +131,7 @@ class Making:
             if name and known is None and not name.startswith("\0") and "tokenizer" not in name:
                 self.emit(Record("external", self.here(), detail=f"path {name[:80]}".replace("\0", "*")))
             out |= known if known is not None else frozenset().union(NONE, *self.files.values()) if not name else NONE
+            out.add((FLAG, "stored", self.here()))
         # What a file holds can change between two reads: a work queue kept in a counter file hands out a new item
         # to every iteration that asks.
         at = source.at if splits else source.at | frozenset(self.loops)

@@ -50,6 +50,7 @@ def order_verdicts(timeline: Timeline) -> list[Verdict]:
         *count_verdicts(timeline),
         *choice_verdicts(timeline),
         *target_verdicts(timeline),
+        *stored_verdicts(timeline),
     ]
     if any(v.rule in ("PG-C3-prequant-ttt", "PG-D-gptq-calibration") and v.status is Status.FAIL for v in found):
         worst = next(v for v in found if v.rule in ("PG-C3-prequant-ttt", "PG-D-gptq-calibration"))
@@ -302,6 +303,21 @@ def choice_verdicts(timeline: Timeline) -> Iterator[Verdict]:
                 "PG-C4-single-pass", Status.FAIL, "the smaller of several losses is kept after the target was seen",
                 tuple(chain),
             )  # fmt: skip
+            return
+
+
+def stored_verdicts(timeline: Timeline) -> Iterator[Verdict]:
+    """Validation content that travels in a file: its comparison with the tokens being scored enters the number."""
+    for event in timeline.events():
+        if isinstance(event, Report) and event.headline and event.revealed:
+            read, compared = min(event.revealed, key=lambda pair: (pair[1].path, pair[1].line))
+            chain = (
+                (read, "reads a file"),
+                (compared, "compares what it holds for a position with the validation token there"),
+                (event.place, "the outcome is part of this number"),
+            )
+            words = "losses are changed where a stored token equals the validation token at its position"
+            yield Verdict("PG-D-paid-prefix", Status.FAIL, words, chain)
             return
 
 

@@ -175,10 +175,11 @@ class _Builder:
         native = tuple(_place(f[2]) for f in record.facts if f[0] == FLAG and f[1] == "native")
         indicators = tuple(_place(f[2]) for f in record.facts if f[0] == FLAG and f[1] == "indicator")
         choices = tuple(_place(f[2]) for f in record.facts if f[0] == FLAG and f[1] == "choice")
+        revealed = tuple((_place(f[3]), _place(f[2])) for f in record.facts if f[0] == FLAG and f[1] == "revealed")
         return Report(
             place, label, phase=self.phase, headline=id(record) in self.headline,
             counts=tuple(counts[key] for key in sorted(counts)), choices=choices, spread=spread,
-            indicators=indicators, native=native,
+            indicators=indicators, native=native, revealed=revealed,
         )  # fmt: skip
 
     def state(self, owner: int) -> str:
