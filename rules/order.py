@@ -10,7 +10,7 @@ from bisect import bisect_right
 from dataclasses import dataclass
 
 from auditor.findings import Finding
-from auditor.timeline import Phase, Score, Split, Timeline, Update
+from auditor.timeline import DISCARDED, Phase, Score, Split, Timeline, Update
 from rules.support import failed, number, passed, plural
 from rules.testimony import place
 
@@ -120,6 +120,31 @@ def score_before_update(timeline: Timeline) -> Finding | None:
     return passed(f"all {number(order.scored)} counted tokens were scored before any update that consumed them")
 
 
+def later_epoch(timeline: Timeline) -> Finding | None:
+    """A counted score of tokens that the same line had scored before an update consumed them: a later round counts.
+
+    None where counted tokens came late in another way: the rule on score and update tells that.
+    """
+    order = order_of(timeline)
+    if order is None or not order.late:
+        return order and passed(f"no later round over {number(order.scored)} counted tokens reaches the number")
+    scored, learnt = Positions(), Positions()
+    for event in timeline.events():
+        if not isinstance(event, (Score, Update)) or event.span.split is not Split.VAL or not event.span.positions:
+            continue
+        where = event.span.positions
+        if isinstance(event, Score) and event.counted and scored.common(where) and learnt.common(where):
+            words = (
+                "tokens count with the score of a later round, after an earlier round had scored and trained on them"
+            )
+            return failed(words, [place(event, "scores them again"), place(order.update, "trained on them before")])
+        if isinstance(event, Update):
+            learnt.add(where)
+        elif order.score is not None and event.place == order.score.place:
+            scored.add(where)
+    return None
+
+
 def counted_once(timeline: Timeline) -> Finding | None:
     """Condition 4 on positions: every token enters the reported sum once."""
     order = order_of(timeline)
@@ -140,6 +165,7 @@ def untouched_before_export(timeline: Timeline) -> Finding | None:
         for event in timeline.events()
         if isinstance(event, Update)
         and event.span.split is Split.VAL
+        and event.state != DISCARDED
         and event.phase in (Phase.TRAINING, Phase.AFTER_TRAINING)
     ]
     if early:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 
 from auditor.case import Case
 from auditor.documents.ledger.common import says
@@ -10,18 +11,29 @@ from auditor.documents.ledger.headline import FLOAT, UNSTATED, evaluations, vali
 from auditor.documents.model import Quantity
 from auditor.findings import Evidence, Finding, Severity, Status, Witness
 from auditor.submission import Track
+from rules.artifact import artifact_before_headline
 from rules.base import Example, Rule
 from rules.examples import Run, variant
 from rules.measures import at_log, claim_is_logged, headline, matched_by, reported
 from rules.support import failed, listed, passed, unknown
-from rules.testimony import ORDER_WITNESSES
+from rules.testimony import ORDER_WITNESSES, from_timelines
 
 FLOAT_RESULT = "DIAGNOSTIC post_ema val_loss:1.7500 val_bpb:1.0364 eval_time:2059ms"
 FLOAT_RUN = Run(bpb=1.0412, before_export=(FLOAT_RESULT,))
 
 
 def decide(case: Case) -> Finding:
-    """The label of the log line that carries the headline; what the code evaluates is for other witnesses."""
+    """The label of the log line that carries the headline, then whether a run read the artifact back before it."""
+    logged = _by_label(case)
+    seen = from_timelines(case, "whether the artifact is read back", artifact_before_headline, (Witness.RUN,))
+    if seen.status is Status.UNKNOWN or logged.status is Status.FAIL:
+        return logged
+    if logged.status is Status.UNKNOWN or seen.status is Status.WARN:
+        return replace(seen, evidence=(*seen.evidence, *logged.evidence), explanation=f"By the log: {logged.summary}.")
+    return logged
+
+
+def _by_label(case: Case) -> Finding:
     claim = headline(case)
     if claim is None:
         return unknown("no val_bpb is claimed", ORDER_WITNESSES)

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from auditor.case import Case
-from auditor.findings import Finding, Severity, Status
+from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.example_program import EVALUATION, edited, program
@@ -30,9 +30,9 @@ MIXED_AT_TARGET_ONLY = edited(
 
 
 def decide(case: Case) -> Finding:
-    """Needs the order of events; documents cannot show it."""
+    """Needs the order of events; a table of counts that never fired in the run passes nothing."""
     question = "whether each token is scored from one distribution that sums to one"
-    return from_timelines(case, question, probed("normalisation"), rule=RULE.id)
+    return from_timelines(case, question, probed("normalisation"), rule=RULE.id, weak=Witness.RUN)
 
 
 RULE = Rule(

@@ -11,7 +11,7 @@ from rules.base import Example, Rule
 from rules.example_program import program
 from rules.examples import variant
 from rules.order import score_before_update
-from rules.testimony import ORDER_WITNESSES, from_timelines
+from rules.testimony import ORDER_WITNESSES, from_timelines, unless_failed
 
 # Every document of a batch trains one shared adapter, which then scores all of them.
 PEERS = """
@@ -64,7 +64,10 @@ def evaluate(model, val_tokens, tables, rank, world_size, device):
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
     return from_timelines(
-        case, "whether every rank adapts only on tokens that are already scored", score_before_update, rule=RULE.id
+        case,
+        "whether every rank adapts only on tokens that are already scored",
+        unless_failed(score_before_update),
+        rule=RULE.id,
     )
 
 

@@ -10,7 +10,7 @@ from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.example_program import program
 from rules.examples import variant
-from rules.order import score_before_update
+from rules.order import later_epoch
 from rules.testimony import ORDER_WITNESSES, from_timelines
 
 SCORED_ONCE = '''
@@ -64,7 +64,10 @@ def evaluate(model, val_tokens, tables, rank, world_size, device):
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
     return from_timelines(
-        case, "whether a later epoch over a chunk contributes to its score", score_before_update, rule=RULE.id
+        case,
+        "whether a later epoch over a chunk contributes to its score",
+        later_epoch,
+        rule=RULE.id,
     )
 
 

@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from auditor.case import Case
-from auditor.findings import Finding, Severity, Status
+from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.example_program import SCORE, program
@@ -54,6 +54,7 @@ def decide(case: Case) -> Finding:
         "how often each token enters the reported sum, and whether a pass was chosen by its outcome",
         counted_once,
         rule=RULE.id,
+        weak=Witness.RUN,  # it sees how often a token counts, not what a table of counts held
     )
 
 

@@ -8,7 +8,7 @@ from dataclasses import replace
 from auditor.case import Case
 from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
-from auditor.timeline import Calibrate, Phase, Split, Timeline
+from auditor.timeline import Calibrate, Phase, Serialize, Split, Timeline
 from rules.base import Example, Rule
 from rules.calibration import Calibration, calibrations
 from rules.examples import runs, variant
@@ -41,9 +41,10 @@ ACCEPTED_OVERRUN = 10.0
 
 def decide(case: Case) -> Finding:
     """The order in the logs and its seconds; sources the logs do not name are left to the code."""
+    heard = from_timelines(case, "on which data the quantiser is calibrated, and when", read, rule=RULE.id)
     found = calibrations(case)
-    if not found:
-        return from_timelines(case, "on which data the quantiser is calibrated, and when", read, rule=RULE.id)
+    if not found or heard.status is Status.FAIL:  # what was read from weighs more than when
+        return heard
     verdicts = [_judge(each) for each in found]
     worst = min(verdicts, key=lambda finding: _ORDER.index(finding.status))
     return replace(worst, summary=f"{worst.summary} ({plural(len(found), 'run')} with logged calibration)")
@@ -86,7 +87,7 @@ _PRECEDENTS = (
 def read(timeline: Timeline) -> Finding | None:
     """Calibration on validation tokens is a breach at any time; on training tokens only after the clock."""
     events = [event for event in timeline.events() if isinstance(event, Calibrate)]
-    on_val = [event for event in events if event.span.split is Split.VAL]
+    on_val = [event for event in events if event.span.split is Split.VAL and _before_export(timeline, event)]
     if on_val:
         return failed("the quantiser is calibrated on validation tokens", [place(event) for event in on_val])
     late = [event for event in events if event.span.split is Split.TRAIN and event.phase is not Phase.TRAINING]
@@ -98,6 +99,13 @@ def read(timeline: Timeline) -> Finding | None:
     if any(blind_spots(timeline)):
         return None
     return passed("no calibration reads validation data or training data after training")
+
+
+def _before_export(timeline: Timeline, event: Calibrate) -> bool:
+    """Activations collected after the last export shape no quantiser; a timeline without an export is taken as it is."""
+    order = [e for e in timeline.events() if isinstance(e, (Calibrate, Serialize))]
+    exports = [index for index, e in enumerate(order) if isinstance(e, Serialize)]
+    return not exports or order.index(event) < exports[-1]
 
 
 RULE = Rule(

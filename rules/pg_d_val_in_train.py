@@ -8,7 +8,7 @@ import re
 from auditor.case import Case
 from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
-from auditor.timeline import Phase, Split, Timeline, Update
+from auditor.timeline import DISCARDED, Phase, Split, Timeline, Update
 from rules.base import Example, Rule
 from rules.data_builds import leaky_builds, rebuilt_cleanly
 from rules.example_program import DATA, edited, program
@@ -57,7 +57,10 @@ def read(timeline: Timeline) -> Finding | None:
     trained = [
         event
         for event in timeline.events()
-        if isinstance(event, Update) and event.span.split is Split.VAL and event.phase is Phase.TRAINING
+        if isinstance(event, Update)
+        and event.span.split is Split.VAL
+        and event.state != DISCARDED
+        and event.phase is Phase.TRAINING
     ]
     if trained:
         return failed("validation tokens update the model during training", [place(event) for event in trained])

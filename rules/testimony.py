@@ -27,10 +27,12 @@ def from_timelines(
     read: Read | None = None,
     witnesses: Iterable[Witness] = ORDER_WITNESSES,
     rule: str = "",
+    weak: Witness | None = None,
 ) -> Finding:
     """Finding from the timelines of `witnesses`, in their order; unknown when none of them could answer `question`.
 
-    Static analysis answers by `rule` id where it can, executed timelines by `read`.
+    Static analysis answers by `rule` id where it can, executed timelines by `read`. A pass of the `weak` witness, which
+    may not have come to what another one saw, does not contradict a failure.
     """
     asked = tuple(witnesses)
     heard = [(witness, case.timelines[witness]) for witness in asked if witness in case.timelines]
@@ -43,11 +45,25 @@ def from_timelines(
             answers.append(replace(finding, witness=witness))
     if not answers:
         return not_examined(case, question, asked)
+    if any(answer.status is Status.FAIL for answer in answers):
+        answers = [each for each in answers if each.witness is not weak or each.status is not Status.PASS]
     if len({answer.status for answer in answers}) > 1:
-        said = listed(f"{answer.witness.value}: {answer.status.value} ({answer.summary})" for answer in answers)
-        worst = min(answers, key=lambda answer: _GRAVITY.index(answer.status))
-        return replace(warned(f"witnesses disagree about {question}", worst.evidence, said), witness=worst.witness)
+        return _disagreement(case, question, rule, answers)
     return answers[0]
+
+
+def _disagreement(case: Case, question: str, rule: str, answers: list[Finding]) -> Finding:
+    """A finding of its own, with the reason why the witnesses differ where one is known."""
+    from rules.agreement import agreement
+
+    said = listed(f"{answer.witness.value}: {answer.status.value} ({answer.summary})" for answer in answers)
+    worst = min(answers, key=lambda answer: _GRAVITY.index(answer.status))
+    point = next((point for point in agreement(case) if rule and point.rule == rule and point.reason), None)
+    head = f"witnesses disagree about {question}"
+    if point is not None and point.machine:
+        head = "the program asks what machine it runs on and does otherwise there"
+    reason = f" Why they differ: {point.reason}." if point is not None else ""
+    return replace(warned(head, worst.evidence, f"{said}.{reason}"), witness=worst.witness)
 
 
 _GRAVITY = (Status.FAIL, Status.WARN, Status.UNKNOWN, Status.PASS, Status.NOT_APPLICABLE)
@@ -82,6 +98,16 @@ def not_examined(case: Case, question: str, witnesses: Iterable[Witness] = ORDER
 def place(event: Event, note: str = "") -> Evidence:
     """Evidence from the line of an event."""
     return at_line(event.place.path, event.place.line, note=note)
+
+
+def unless_failed(read: Read) -> Read:
+    """The reading of another rule as far as it clears this one; its failures are told by that rule alone."""
+
+    def cleared(timeline: Timeline) -> Finding | None:
+        found = read(timeline)
+        return None if found is None or found.status is Status.FAIL else found
+
+    return cleared
 
 
 def probed(question: str) -> Read:

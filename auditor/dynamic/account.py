@@ -10,6 +10,7 @@ import numpy as np
 
 from auditor.dynamic.attribution import POSITION, SPLIT_BITS, VAL, Attribution, Explained
 from auditor.timeline import (
+    DISCARDED,
     Calibrate,
     Event,
     Extent,
@@ -228,7 +229,7 @@ class Account:
                 and self.attribution is not None
                 and self._was_scored_later(event, found)
             )
-            state = "state that is discarded before these tokens are scored" if gone else "parameters"
+            state = DISCARDED if gone else "parameters"
             span = Span(Split.VAL, Extent.PART, positions=() if gone else ranges(found))
             yield Update(self.place(event), span, state, via, phase=phase, why=self.why(event))
         if len(_positions(event["places"], TRAIN)):
