@@ -6,7 +6,8 @@ from collections.abc import Iterator
 from typing import Any
 
 from auditor.report.markdown import text as markdown_text
-from auditor.reproduce.compare import Check, Reproduction
+from auditor.reproduce.checks import Check
+from auditor.reproduce.compare import Reproduction
 
 _MARK = {"agrees": "ok", "within noise": "within noise", "differs": "**DIFFERS**", "not measured": "not measured"}
 

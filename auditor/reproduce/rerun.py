@@ -9,6 +9,7 @@ import sys
 import tempfile
 import time
 from collections.abc import Callable
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
@@ -37,6 +38,7 @@ def rerun(
     *,
     retry: bool = False,
     limit_minutes: float | None = None,
+    cpu_seconds: float = 0.0,
     tell: Tell = lambda _: None,
 ) -> list[Measured]:
     """Run every seed of a plan that is not done yet; results of all seeds, in the plan's order.
@@ -45,6 +47,7 @@ def rerun(
         out: folder of the re-run; state, logs, artifacts and results are kept there. A re-run that was interrupted
             goes on when it is called again with the same plan and folder.
         retry: run failed seeds again. limit_minutes: wall time of one seed (default: three times the expected).
+        cpu_seconds: CPU time of one process, 0 for no limit.
         tell: called with one line of progress.
 
     Raises:
@@ -69,7 +72,7 @@ def rerun(
             if item.stage in (states.DONE, states.RAN) or (item.stage == states.FAILED and not retry):
                 tell(f"seed {seed}: {item.stage} before, kept")
                 continue
-            _run_seed(plan, place, seed, item, state, (out, stage), limit, tell)
+            _run_seed(plan, place, seed, item, state, (out, stage), (limit, cpu_seconds), tell)
     return [_measured(case, plan, seed, state, out) for seed in plan.seeds]
 
 
@@ -86,10 +89,10 @@ def _run_seed(
     item: states.SeedState,
     state: states.State,
     folders: tuple[Path, Path],
-    limit: float,
+    limits: tuple[float, float],
     tell: Tell,
 ) -> None:
-    out, stage = folders
+    (out, stage), (limit, cpu_seconds) = folders, limits
     item.attempts += 1
     item.stage, item.reason = states.RUNNING, ""
     state.save(out)
@@ -97,7 +100,8 @@ def _run_seed(
     tell(f"seed {seed}: started, at most {limit / 60:.0f} minutes")
     begun = time.monotonic()
     try:
-        ran = contain(job_of(plan, place, seed, stage, limit), folder, gpu_sample if plan.gpus else None)
+        job = replace(job_of(plan, place, seed, stage, limit), cpu_seconds=int(cpu_seconds))
+        ran = contain(job, folder, gpu_sample if plan.gpus else None)
     except SandboxUnavailable:
         item.stage = states.PENDING
         state.save(out)
@@ -261,6 +265,7 @@ def _ranks(plan: RerunPlan, place: Place, score: dict[str, Any]) -> tuple[tuple[
         "strides": sorted({plan.stride, declared_stride(plan)}),
         "artifact": "",
         "batch_tokens": 4096,
+        "follow": plan.scale == SMALL,
         **score,
     }
     common = {

@@ -14,7 +14,9 @@ from programs import CLEAN
 
 from auditor.cli import main
 from auditor.reproduce import state as states
-from auditor.reproduce.compare import AGREES, DIFFERS, NOISE, UNSEEN, Outcome, _bpb_check, decide, seed_checks
+from auditor.reproduce.checks import AGREES, DIFFERS, NOISE, UNSEEN, seed_checks
+from auditor.reproduce.claims import bpb_check
+from auditor.reproduce.compare import Outcome, decide
 from auditor.reproduce.contained import Record, read_events
 from auditor.reproduce.measure import Artifact, Clocks, Measured, measure
 from auditor.reproduce.plan import PlanError, RerunPlan, find_data, make_rerun_plan
@@ -97,13 +99,13 @@ def test_counts_of_tokens_may_explain_a_better_score() -> None:
 
 @given(st.floats(0.5, 3.0), st.floats(-0.01, 0.01))
 def test_bands_of_the_rule_book(claimed: float, worse: float) -> None:
-    check = _bpb_check("mean val_bpb", "3 seeds", claimed, claimed + worse)
+    check = bpb_check("mean val_bpb", "3 seeds", claimed, claimed + worse)
     gap = (claimed + worse) - claimed
     assert check.status == (AGREES if gap <= 0.001 else NOISE if gap <= 0.0025 else DIFFERS)
 
 
 def test_verdicts() -> None:
-    band = _bpb_check("mean val_bpb", "1 seed(s)", 1.2, 1.202)
+    band = bpb_check("mean val_bpb", "1 seed(s)", 1.2, 1.202)
     assert decide([band], [GOOD], True, "")[0] is Outcome.NOISE
     assert decide([replace(band, status=AGREES)], [GOOD], True, "")[0] is Outcome.REPRODUCED
     assert decide([replace(band, status=DIFFERS)], [GOOD], True, "")[0] is Outcome.NOT
@@ -115,7 +117,7 @@ def test_verdicts() -> None:
 
 def test_a_contradiction_outweighs_a_matching_mean() -> None:
     wrong = next(c for c in seed_checks(replace(GOOD, artifact=Artifact("m", 999)), PLAN) if c.status == DIFFERS)
-    mean = _bpb_check("mean val_bpb", "1 seed(s)", 1.2, 1.2)
+    mean = bpb_check("mean val_bpb", "1 seed(s)", 1.2, 1.2)
     assert decide([mean, wrong], [GOOD], True, "")[0] is Outcome.NOT
 
 

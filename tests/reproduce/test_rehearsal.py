@@ -21,7 +21,8 @@ from programs import (
     TRAIN_AT_EVALUATION,
 )
 
-from auditor.reproduce.compare import AGREES, DIFFERS, UNSEEN, Outcome
+from auditor.reproduce.checks import AGREES, DIFFERS, UNSEEN
+from auditor.reproduce.compare import Outcome
 from auditor.reproduce.render import markdown
 from auditor.reproduce.state import load
 from tests.reproduce.conftest import Rehearse, case_of

@@ -1,8 +1,9 @@
 """Trusted scoring in place: the program builds its model from the artifact, the reference evaluator takes the losses.
 
 When the artifact has been read back, the first call of a model is held up; the model is scored by the reference's loop
-over the whole stream (`reference.scoring`), then the program goes on as if nothing had happened. The model only maps
-tokens to logits: where its interface wants targets it gets zeros, and the softmax is ours.
+over the whole stream (`reference.scoring`), then the program goes on as if nothing had happened. What it does then is
+taken down and repeated at the end by a loop of ours (`auditor.reproduce.inside.following`). The model only maps tokens to
+logits: where its interface wants targets it gets zeros, and the softmax is ours.
 
 The loop shares a process with the program, so a program written against it could forge the answer; the answer is
 compared with what was printed, it does not replace a look at the code.
@@ -14,24 +15,24 @@ import builtins
 import contextlib
 import json
 import os
+import pickle
 import shutil
 import sys
 import time
-from collections.abc import Iterator
 from pathlib import Path
 from typing import Any
 
 import numpy as np
 import torch
-import torch.nn.functional as F
 from torch import nn
 
+from auditor.reproduce.inside.adapter import Adapter, DoesNotFit, causality, device_of, normalisation, steady
+from auditor.reproduce.inside.following import Follower, Replay, clipping
+
 _TEXT = (".log", ".txt", ".json", ".py", ".md", ".csv", ".tsv", ".pyc", ".jsonl")
-_PROBES = 4
-
-
-class DoesNotFit(RuntimeError):
-    """The model's interface is none of those known; the message says what it looks like."""
+_ROOTS = 3  # models followed: programs build a second one for another pass
+_SHARED = ".trusted_rank_{rank}.pickle"
+_REPLAY_SECONDS = 900.0
 
 
 class Capture:
@@ -39,19 +40,23 @@ class Capture:
 
     Request: `report` (file to write), `shards`, `tokenizer`, `vocab_size`, `byte_vocab`, `strides` (windows to try
     besides whole rows), `artifact` (file to put in the place of the program's own, or ""), `batch_tokens`, `stop`
-    (end the program once its model is scored).
+    (end the program once its model is scored), `follow` (repeat what the program does after that).
     """
 
     def __init__(self, request: dict[str, Any]) -> None:
         self.request = request
+        self.rank, self.world = int(os.environ.get("RANK", "0")), int(os.environ.get("WORLD_SIZE", "1"))
         self.report: dict[str, Any] = {"status": "not scored", "reason": "the artifact was not read back"}
         self.written: set[str] = set()
         self.read_back = ""
+        self.reads = 0
         self.done = self.busy = False
         self.updates = 0
         self.root: nn.Module | None = None
         self.prints = 0.0
         self.swapped = False
+        self.followers: dict[int, Follower] = {}
+        self.entries: dict[int, Follower] = {}
 
     def install(self) -> None:
         """Put the hooks up."""
@@ -59,17 +64,23 @@ class Capture:
         real = nn.Module.__call__
 
         def call(module: nn.Module, *args: Any, **kwargs: Any) -> Any:
-            if self.read_back and not self.done and not self.busy:
-                self._consider(module, args, kwargs)
+            if self.read_back and not self.busy:
+                follower = self.entries.get(id(module))
+                if follower is not None:
+                    self._follow(follower, args, kwargs)
+                elif not self.done or len(self.followers) < _ROOTS:
+                    self._consider(module, args, kwargs)
             return real(module, *args, **kwargs)
 
         nn.Module.__call__ = call
-        from torch.optim.optimizer import register_optimizer_step_post_hook
+        from torch.optim.optimizer import register_optimizer_step_post_hook, register_optimizer_step_pre_hook
 
         register_optimizer_step_post_hook(self._stepped)
+        register_optimizer_step_pre_hook(self._about_to_step)
+        clipping(self._clipped)
 
     def conclude(self, failed: bool) -> None:
-        """Write the report."""
+        """Repeat what was followed and write the report."""
         self.report["updates_after_load"] = self.updates
         self.report["swapped"] = self.swapped
         if self.root is not None:
@@ -77,6 +88,11 @@ class Capture:
         self.report["artifact"] = self.read_back
         if failed and self.report["status"] == "not scored" and not self.read_back:
             self.report["reason"] = "the program failed before it read an artifact back"
+        self.busy = True
+        if self.followers and not failed:
+            self.report["followed"] = self._repeated()
+        if self.rank:
+            return
         with builtins.open(self.request["report"], "w", encoding="utf-8") as file:
             json.dump(self.report, file)
 
@@ -90,16 +106,14 @@ class Capture:
         writing = bool(flags & (os.O_WRONLY | os.O_RDWR)) if isinstance(flags, int) else "w" in (mode or "")
         if writing:
             self.written.add(path)
-        elif os.path.exists(path) and (path in self.written or not self._mine()):
+        elif os.path.exists(path) and (path in self.written or self.rank):
+            # Rank 0 is the one that writes; the others read what it wrote.
             self._swap(path)
             self.read_back = os.path.relpath(path)
-
-    def _mine(self) -> bool:
-        """Whether this rank is the one that writes; the others read what it wrote."""
-        return os.environ.get("RANK", "0") == "0"
+            self.reads += 1
 
     def _swap(self, path: str) -> None:
-        if self.request.get("artifact") and not self.done and self._mine():
+        if self.request.get("artifact") and not self.done and not self.rank:
             self.busy = True
             with contextlib.suppress(OSError):
                 shutil.copyfile(self.request["artifact"], path)
@@ -109,30 +123,97 @@ class Capture:
     def _stepped(self, *_: Any) -> None:
         self.updates += bool(self.read_back and not self.busy)
 
+    def _about_to_step(self, optimiser: torch.optim.Optimizer, *_: Any) -> None:
+        if not self.busy:
+            for follower in self.followers.values():
+                follower.stepped(optimiser)
+
+    def _clipped(self, norm: Any) -> None:
+        if not self.busy:
+            for follower in self.followers.values():
+                follower.clipped(norm)
+
+    def _follow(self, follower: Follower, args: tuple, kwargs: dict[str, Any]) -> None:
+        ids = next((value for value in (*args, *kwargs.values()) if _is_ids(value)), None)
+        if ids is not None:
+            self.busy = True
+            follower.read(ids, self.reads)
+            self.busy = False
+
     def _consider(self, module: nn.Module, args: tuple, kwargs: dict[str, Any]) -> None:
         if torch.is_grad_enabled() and self.updates:
             return
-        root = _root(module)
         ids = next((value for value in (*args, *kwargs.values()) if _is_ids(value)), None)
-        if ids is None:
+        root = _root(module) if ids is not None else None
+        if root is None or id(root) in self.followers:
             return
         self.busy = True
         state, begun = torch.get_rng_state(), time.monotonic()
         try:
-            self.report = score(root, tuple(ids.shape), args if module is root else None, self.request)
-            self.done, self.root, self.prints = True, root, _fingerprint(root)
+            adapter, stream = _adapted(root, int(ids.shape[-1]), self.request)
+            if not self.done and not self.rank:
+                self.report = score(adapter, stream, int(ids.shape[-1]), self.request)
+                self.root, self.prints = root, _fingerprint(root)
+            self.done = True
+            if self.request.get("follow"):
+                self._start(Follower(root, adapter, stream, self.reads), int(ids.shape[-1]), module, ids)
         except DoesNotFit as error:
-            self.report = {"status": "does not fit", "reason": str(error)}
+            if not self.done:
+                self.report = {"status": "does not fit", "reason": str(error)}
         except Exception as error:  # whatever the submission's model raises must not stop its own run
-            self.report = {"status": "failed", "reason": f"{type(error).__name__}: {str(error)[:400]}"}
+            if not self.done:
+                self.report = {"status": "failed", "reason": f"{type(error).__name__}: {str(error)[:400]}"}
             self.done = True
         finally:
             torch.set_rng_state(state)
             self.busy = False
-        self.report["seconds"] = round(time.monotonic() - begun, 2)
+        self.report["seconds"] = round(self.report.get("seconds", 0.0) + time.monotonic() - begun, 2)
         if self.done and self.request.get("stop"):
             self.conclude(failed=False)
             os._exit(0)
+
+    def _start(self, follower: Follower, length: int, module: nn.Module, ids: torch.Tensor) -> None:
+        """Follow a model from this call on: `module` is being called with `ids`."""
+        entry = follower.entry_of(length)
+        self.followers[id(follower.root)] = follower
+        self.entries[id(entry)] = follower
+        if entry is module:
+            follower.read(ids, self.reads)
+
+    def _repeated(self) -> dict[str, Any]:
+        """What the loop of ours makes of the steps of all ranks, or why they cannot be repeated."""
+        followers = list(self.followers.values())
+        if self.rank:
+            part = _SHARED.format(rank=self.rank)
+            with builtins.open(part + ".part", "wb") as file:
+                pickle.dump([follower.share() for follower in followers], file)
+            os.replace(part + ".part", part)
+            return {}
+        for rank in range(1, self.world):
+            shared = _awaited(_SHARED.format(rank=rank))
+            if shared is None or len(shared) != len(followers):
+                return {"passes": [], "obstacle": f"what rank {rank} did is not known"}
+            for follower, item in zip(followers, shared, strict=True):
+                follower.merge(item)
+        found, obstacle = [], ""
+        for follower in followers:
+            obstacle = obstacle or follower.obstacle
+            try:
+                found += Replay(follower, _REPLAY_SECONDS, self.world).run()
+            except Exception as error:
+                obstacle = obstacle or f"{type(error).__name__}: {str(error)[:200]}"
+        return {"passes": found, "obstacle": obstacle}
+
+
+def _awaited(path: str) -> Any:
+    """What another rank of this sandbox left in a file; None when it does not come."""
+    until = time.monotonic() + 30.0
+    while time.monotonic() < until:
+        if os.path.exists(path):
+            with builtins.open(path, "rb") as file:
+                return pickle.load(file)
+        time.sleep(0.05)
+    return None
 
 
 def _fingerprint(root: nn.Module) -> float:
@@ -156,51 +237,68 @@ def _root(module: nn.Module) -> nn.Module:
     return root
 
 
-def score(root: nn.Module, shape: tuple[int, ...], args: tuple | None, request: dict[str, Any]) -> dict[str, Any]:
-    """Score a model over the whole stream in every arrangement of windows asked for.
-
-    Args:
-        shape: of the ids of the program's own first call; its last entry is the context length.
-        args: positional arguments of that call, None when another method was called.
+def _adapted(root: nn.Module, length: int, request: dict[str, Any]) -> tuple[Adapter, Any]:
+    """A model behind our interface, and the stream cut to whole rows of `length`.
 
     Raises:
         DoesNotFit: no adapter fits the model's interface.
     """
+    from reference.validation import ValidationStream
+
+    stream = ValidationStream.open(Path(request["shards"]), "fineweb_val_*.bin", _tables(request), length)
+    return Adapter(root, stream, length), stream
+
+
+def score(adapter: Adapter, stream: Any, length: int, request: dict[str, Any]) -> dict[str, Any]:
+    """Score a model over the whole stream in every arrangement of windows asked for.
+
+    Args:
+        length: context length of the program's own first call, tokens.
+    """
     from reference.ranks import Ranks
     from reference.scoring import Accumulator, Scorer
-    from reference.validation import ValidationStream
-    from reference.windows import rows, sliding
 
-    length = int(shape[-1])
-    device = next(root.parameters()).device
-    stream = ValidationStream.open(Path(request["shards"]), "fineweb_val_*.bin", _tables(request), length)
-    adapter = Adapter(root, stream, length, args)
+    device = device_of(adapter.root)
     scorer = Scorer(adapter, stream, device)
-    plans = {f"rows of {length}": rows(stream.positions, length)}
-    for stride in request["strides"]:
-        if 0 < stride < length:
-            for tail in ("exact", "legacy_dup"):
-                plans[f"windows of {length}, stride {stride}, tail {tail}"] = sliding(
-                    stream.positions, length, stride, tail
-                )
     found = []
-    with _steady(root):
-        for name, plan in plans.items():
+    with steady(adapter.root):
+        for name, plan in _arrangements(stream.positions, length, request["strides"]).items():
             sums = Accumulator(stream, device, allow_repeats="legacy" in name)
             scorer.score(plan, sums, request["batch_tokens"])
             total = sums.finish(Ranks())
             found.append(
                 {"windows": name, "bpb": total.bpb, "loss": total.loss, "tokens": total.tokens, "bytes": total.bytes}
             )
-        probe = causality(adapter, stream, length, device)
+        probes = {
+            "causality": causality(adapter, stream, length, device),
+            "normalisation": normalisation(adapter, stream, request["vocab_size"]),
+        }
     return {
         "status": "scored",
         "adapter": adapter.name,
         "scores": found,
-        "causality": probe,
-        "parameters": sum(p.numel() for p in root.parameters()),
+        **probes,
+        "parameters": sum(p.numel() for p in adapter.root.parameters()),
         "positions": stream.positions,
     }
+
+
+def _arrangements(positions: int, length: int, strides: list[int]) -> dict[str, Any]:
+    """Layouts of windows that submissions use, by name: whole rows, and sliding windows with three kinds of tail."""
+    from reference.windows import Windows, rows, sliding
+
+    plans = {f"rows of {length}": rows(positions, length)}
+    for stride in strides:
+        if not 0 < stride < length:
+            continue
+        for tail in ("exact", "legacy_dup"):
+            plans[f"windows of {length}, stride {stride}, tail {tail}"] = sliding(positions, length, stride, tail)
+        # Starts at every multiple of the stride from which a fresh target is left; the last window is a short one.
+        starts = np.arange(0, max(positions - length + stride, 1), stride, dtype=np.int64)
+        firsts = np.where(starts == 0, 0, starts + length - stride)
+        ends = np.minimum(starts + length, positions)
+        plans[f"windows of {length}, stride {stride}, tail short"] = Windows(starts, ends, firsts)
+    return plans
 
 
 def _tables(request: dict[str, Any]) -> Any:
@@ -209,111 +307,3 @@ def _tables(request: dict[str, Any]) -> Any:
     if request["byte_vocab"]:
         return ByteTokenizer().tables
     return SentencePieceTokenizer(Path(request["tokenizer"])).tables
-
-
-@contextlib.contextmanager
-def _steady(root: nn.Module) -> Iterator[None]:
-    """Evaluation mode and unchanged parameters and buffers, whatever the model does when it is called."""
-    was = root.training
-    kept = {name: value.detach().clone() for name, value in root.state_dict().items()}
-    root.eval()
-    try:
-        yield
-    finally:
-        with torch.no_grad():
-            for name, value in root.state_dict().items():
-                if name in kept and value.shape == kept[name].shape:
-                    value.copy_(kept[name])
-        root.train(was)
-
-
-class Adapter:
-    """A submission's model behind the interface of the reference's scorer; targets stay on this side.
-
-    `name` says which interface was found.
-
-    Raises:
-        DoesNotFit: none of the known interfaces gives logits of shape (batch, tokens, vocabulary).
-    """
-
-    def __init__(self, root: nn.Module, stream: Any, length: int, args: tuple | None) -> None:
-        self.root, self.training = root, False
-        ids = torch.from_numpy(stream.tokens[:length].astype(np.int64))[None].to(next(root.parameters()).device)
-        tried = []
-        for name, logits in self._interfaces():
-            try:
-                with torch.no_grad():
-                    made = logits(ids)
-            except Exception as error:
-                tried.append(f"{name}: {type(error).__name__}: {str(error)[:120]}")
-                continue
-            if isinstance(made, torch.Tensor) and made.dim() == 3 and made.shape[:2] == ids.shape:
-                self.name, self.logits = name, logits
-                return
-            shape = tuple(made.shape) if isinstance(made, torch.Tensor) else type(made).__name__
-            tried.append(f"{name}: gives {shape}")
-        raise DoesNotFit(f"{type(root).__name__} gives no logits; tried " + "; ".join(tried))
-
-    def _interfaces(self) -> list[tuple[str, Any]]:
-        root = self.root
-        found = []
-        for method in ("forward_logits", "get_logits", "logits"):
-            if callable(getattr(root, method, None)):
-                found.append((f"{method}(ids)", getattr(root, method)))
-        return [*found, ("model(ids)", self._plain), ("model(ids, targets), logits of its loss", self._of_loss)]
-
-    def _plain(self, ids: torch.Tensor) -> Any:
-        made = self.root(ids)
-        return made[0] if isinstance(made, tuple | list) and made else made
-
-    def _of_loss(self, ids: torch.Tensor) -> Any:
-        """Logits that the model hands to its own cross entropy; the targets it is given are zeros."""
-        caught: list[torch.Tensor] = []
-        real = F.cross_entropy
-
-        def cross_entropy(logits: torch.Tensor, target: torch.Tensor, *args: Any, **kwargs: Any) -> torch.Tensor:
-            caught.append(logits.detach())
-            return real(logits, target, *args, **kwargs)
-
-        F.cross_entropy = cross_entropy
-        try:
-            self.root(ids, torch.zeros_like(ids))
-        finally:
-            F.cross_entropy = real
-        fitting = [item for item in caught if item.numel() % ids.numel() == 0 and item.shape[-1] > 1]
-        if not fitting:
-            raise DoesNotFit("its loss is not taken by torch.nn.functional.cross_entropy")
-        return fitting[0].reshape(*ids.shape, -1)
-
-    def token_losses(self, inputs: torch.Tensor, targets: torch.Tensor) -> torch.Tensor:
-        """Nats of the targets, fp32 `[B, C]`: the last C columns of the inputs predict them."""
-        logits = self.logits(inputs)[:, -targets.shape[1] :].float()
-        return F.cross_entropy(logits.reshape(-1, logits.shape[-1]), targets.reshape(-1), reduction="none").view(
-            targets.shape
-        )
-
-    def prepare(self, length: int) -> None:
-        """Nothing to prepare: the model looks after its own tables."""
-
-    def eval(self) -> None:
-        """Mode is set once by the caller."""
-
-    def train(self, mode: bool = True) -> None:
-        """Mode is restored once by the caller."""
-
-
-def causality(adapter: Adapter, stream: Any, length: int, device: torch.device) -> dict[str, Any]:
-    """Largest change of a logit before a position when the tokens from there on are others."""
-    worst, where = 0.0, -1
-    rng = np.random.default_rng(0)
-    vocabulary = int(stream.tokens.max()) + 1
-    with torch.no_grad():
-        for start in rng.integers(0, max(stream.positions - length, 1), _PROBES):
-            ids = torch.from_numpy(stream.tokens[start : start + length].astype(np.int64))[None].to(device)
-            cut = int(rng.integers(1, length))
-            changed = ids.clone()
-            changed[:, cut:] = (changed[:, cut:] + 1 + int(rng.integers(0, vocabulary - 1))) % vocabulary
-            moved = (adapter.logits(ids)[:, :cut] - adapter.logits(changed)[:, :cut]).abs().max().item()
-            if moved > worst:
-                worst, where = moved, int(start) + cut
-    return {"largest_change": worst, "position": where, "probes": _PROBES}
