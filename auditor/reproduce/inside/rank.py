@@ -24,12 +24,13 @@ def main(script: str) -> None:
         _gloo_on_loopback()
     if os.environ.pop("AUDITOR_STANDIN", "1") == "1":
         standin.install()
-    grammar.install()
-    settings.install(given, lambda *_, **__: None)
+    shrinker = settings.install(given, lambda *_, **__: None)
+    grammar.Compiler(shrinker, str(Path(script).parent)).install()
     sys.argv = [script]
-    sys.path[0] = str(Path(script).parent)
+    # Our own packages come last, so that a module of the submission keeps its name.
+    sys.path[:] = [str(Path(script).parent), *sys.path[1:], sys.path[0]]
     watcher = None
-    if scoring is not None and os.environ.get("RANK", "0") == "0":
+    if scoring is not None and (scoring.get("follow") or os.environ.get("RANK", "0") == "0"):
         from auditor.reproduce.inside.scoring import Capture
 
         watcher = Capture(scoring)
