@@ -78,7 +78,7 @@ def training_plot(series: dict[str, Any]) -> Markup:
     tails = [point[1] for curve in curves for point in curve["val_bpb"][1:]] or [curves[0]["val_bpb"][0][1]]
     low = min([*tails, *([claimed["value"]] if claimed else [])])
     high = min(max(tails), low + 0.6)
-    chart = _Chart(
+    chart = Chart(
         "Validation BPB during training",
         "training step",
         "bits per byte",
@@ -101,7 +101,7 @@ def _loss_plot(series: dict[str, Any]) -> Markup:
     if not curves:
         return Markup("")
     tails = [p[1] for curve in curves for p in curve["train_loss"][len(curve["train_loss"]) // 10 :]]
-    chart = _Chart(
+    chart = Chart(
         "Training loss",
         "training step",
         "nats per token",
@@ -121,7 +121,7 @@ def running_plot(series: dict[str, Any]) -> Markup:
     claimed = series.get("claimed_bpb")
     late = [p[1] for curve in curves for p in curve["bpb"][max(1, len(curve["bpb"]) // 20) :]]
     values = late + [c["final"] for c in curves if c["final"] is not None] + ([claimed["value"]] if claimed else [])
-    chart = _Chart(
+    chart = Chart(
         "Running BPB during evaluation",
         "share of the stream scored, %",
         "bits per byte",
@@ -151,7 +151,7 @@ def bytes_plot(series: dict[str, Any]) -> Markup:
         }
         for bar in series["bytes"]
     ]
-    return _bars(
+    return bars(
         "Artifact against the cap",
         "bytes",
         rows,
@@ -190,7 +190,7 @@ def time_plot(series: dict[str, Any]) -> Markup:
                     "binds": series["budget_binds"],
                 }
             )
-    return _bars(
+    return bars(
         "Time against the budgets",
         "seconds",
         rows,
@@ -213,7 +213,7 @@ def order_plot(tree: dict[str, Any]) -> Markup:
     if not marks:
         return Markup("")
     top = max(part[1] for mark in marks for part in mark["positions"])
-    chart = _Chart("Which tokens, in which order", "event, in order", "token position", (0, len(marks)), (0, top))
+    chart = Chart("Which tokens, in which order", "event, in order", "token position", (0, len(marks)), (0, top))
     step = max((chart.x.end - chart.x.start) / len(marks), 1.5)
     for i, mark in enumerate(marks):
         kind = "late" if mark["late"] else mark["kind"].lower()
@@ -246,7 +246,7 @@ def order_plot(tree: dict[str, Any]) -> Markup:
     return chart.svg(f"{left_out:,} later events are left out." if left_out > 0 else "")
 
 
-class _Chart:
+class Chart:
     """Axes, grid, lines and a legend on one canvas."""
 
     def __init__(
@@ -307,7 +307,7 @@ class _Chart:
         return _figure(self.title, HEIGHT, [*grid, axes, *self.body, names, unit], self.legend, note)
 
 
-def _bars(
+def bars(
     title: str, unit: str, rows: list[dict[str, Any]], limit: float, limit_text: str, kinds: tuple[str, ...]
 ) -> Markup:
     """Horizontal stacked bars with a limit line; a row over the limit is marked in words and colour."""
