@@ -12,7 +12,7 @@ from rules.byte_accounts import by_denominator
 from rules.byte_code import with_code
 from rules.example_program import DATA, edited, program
 from rules.examples import runs, variant
-from rules.testimony import ORDER_WITNESSES, stated
+from rules.testimony import ORDER_WITNESSES
 
 TWICE = edited(
     DATA, 'len(piece.removeprefix("\\u2581").encode("utf-8"))', 'len(piece.replace("\\u2581", " ").encode("utf-8"))'
@@ -22,11 +22,7 @@ TWICE = edited(
 def decide(case: Case) -> Finding:
     """A space counted twice inflates the bytes by a sixth, and the log shows it."""
     logged = by_denominator(case, ("double leading space",), "the leading space is counted twice", ORDER_WITNESSES)
-    found = with_code(case, logged, ("double leading space", "marker counted", "leading space not counted"))
-    if getattr(case.facts.get("byte_table"), "bug", "") == "external table":
-        return found  # reading one of several ways to make the tables proves nothing
-    read = stated(case, RULE.id)
-    return read if read is not None and found.status in (Status.UNKNOWN, Status.NOT_APPLICABLE) else found
+    return with_code(case, logged, ("double leading space", "marker counted", "leading space not counted"))
 
 
 RULE = Rule(

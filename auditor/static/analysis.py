@@ -10,7 +10,6 @@ import ast
 import re
 from dataclasses import dataclass, field
 
-from auditor.static.byte_tables import leading_space
 from auditor.static.carried import carried_verdicts
 from auditor.static.causality import causality
 from auditor.static.effective import Effective
@@ -78,9 +77,6 @@ def static_timeline(program: Program, settings: Effective | None = None, keep: b
     causal = causality(machine)
     if causal is not None and causal.rule not in found:
         found[causal.rule] = causal
-    counted = leading_space(machine)
-    if counted is not None:
-        found[counted.rule] = counted
     return StaticResult(
         timeline=timeline,
         unknowns=[(*place, reason) for place, reason in machine.unknowns],
