@@ -7,79 +7,29 @@ pairs of tokens, and both together are compared with the bytes of the decoded te
 from __future__ import annotations
 
 import ast
-from collections import Counter
-from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
 
 from auditor.static import byte_find as find
 from auditor.static import byte_stand_in as known
-from auditor.static.byte_interpreter import Function, Interpreter, _Return
+from auditor.static.byte_compare import compare
+from auditor.static.byte_evaluate import Tables, after, bytes_at, called, classify, row_of
+from auditor.static.byte_interpreter import Interpreter
 from auditor.static.byte_operators import Stuck
-from auditor.static.byte_stand_in import OPAQUE, Argument, Opaque, Table
+from auditor.static.byte_verdict import (
+    CONSTANT,
+    CORRECT,
+    DROPPED,
+    EXTERNAL,
+    NONE,
+    UNDECIDED,
+    WRONG,
+    BytePlace,
+    ByteTable,
+)
 from auditor.static.parse import parse_module
 
 if TYPE_CHECKING:
     from auditor.unpack import Layer, Program
-
-CORRECT, WRONG, UNDECIDED, NONE = "correct", "wrong", "undecided", "none"
-DOUBLE, MARKER, BYTES, CREDITED = (
-    "double leading space",
-    "marker counted",
-    "byte tokens counted wrongly",
-    "boundary tokens credited",
-)
-EXTERNAL = "external table"
-DROPPED, CONSTANT, OTHER = "leading space not counted", "constant ratio", "byte counts differ from the text"
-# Per byte of the published validation text: tokens with a leading space (sp8192: 25,251,857 of 151,080,891), document
-# starts (50,000), byte-fallback tokens of a vocabulary without common characters (half of 6,246,229 surplus bytes).
-# They turn errors per token into an estimate of the whole denominator.
-LEAD_SHARE, BYTE_SHARE, START_SHARE = 0.16714, 0.0206, 0.00033
-
-
-@dataclass(frozen=True)
-class BytePlace:
-    """A line that the verdict rests on: layer, 1-based line, its text, what it does."""
-
-    path: str
-    line: int
-    excerpt: str
-    what: str
-
-
-@dataclass
-class ByteTable:
-    """Verdict on the byte count of a program.
-
-    Attributes:
-        status: "correct", "wrong", "undecided", or "none" when nothing in the program counts bytes.
-        bug: name of the defect, "" when there is none.
-        reason: the verdict in a sentence.
-        places: builder and sums.
-        ratio: estimated bytes counted over bytes of the text; 1.0 when they agree, None when not known.
-        minor: a difference at document starts only (below 0.04 % of the bytes).
-        sidecar: per-token bytes can also come from a file (transformed texts).
-    """
-
-    status: str
-    bug: str = ""
-    reason: str = ""
-    places: list[BytePlace] = field(default_factory=list)
-    ratio: float | None = None
-    minor: str = ""
-    sidecar: list[BytePlace] = field(default_factory=list)
-
-
-@dataclass
-class Tables:
-    """Tables of a builder by what they hold: lists over the ids of the stand-in vocabulary."""
-
-    base: list[Any]
-    lead: list[Any] | None
-    bound: list[Any] | None
-    builder: find.Builder
-    path: str
-    order: list[str] = field(default_factory=list)
-    names: list[str] = field(default_factory=list)
 
 
 def byte_table(program: Program) -> ByteTable:
@@ -161,9 +111,9 @@ class _Reader:
         interpreter = Interpreter(tree)
         try:
             if builder.statements is None and isinstance(builder.scope, ast.FunctionDef):
-                values = _called(interpreter, builder.scope)
+                values = called(interpreter, builder.scope)
             else:
-                values = _part(interpreter, builder.statements or [], builder.scope)
+                values = after(interpreter, builder.statements or [], builder.scope)
         except Stuck as stuck:
             self.why.append(f"the table at {layer.name}:{builder.line} could not be evaluated ({stuck})")
             return None
@@ -199,7 +149,7 @@ class _Reader:
             return None
         rows = {"base": table.base, "lead": table.lead, "bound": table.bound}
         try:
-            return compare(lambda previous, token: _at(site, tree, rows, previous, token))
+            return compare(lambda previous, token: bytes_at(site, tree, rows, previous, token))
         except Stuck as stuck:
             self.why.append(f"the sum at line {site.line} could not be evaluated ({stuck})")
             return None
@@ -275,7 +225,7 @@ class _Reader:
         for layer, tree in self.modules:
             for node in _makers(tree, wanted):
                 try:
-                    values = [row for _, v in _called(Interpreter(tree), node) if (row := _row(v)) is not None]
+                    values = [row for _, v in called(Interpreter(tree), node) if (row := row_of(v)) is not None]
                 except Stuck as stuck:
                     self.why.append(f"the table at {layer.name}:{node.lineno} could not be evaluated ({stuck})")
                     continue
@@ -313,125 +263,6 @@ class _Reader:
         return None
 
 
-def _called(interpreter: Interpreter, node: ast.FunctionDef) -> list[tuple[str, Any]]:
-    """Tables a function returns or leaves on its object."""
-    owner = Argument()
-    names = [a.arg for a in (*node.args.posonlyargs, *node.args.args)]
-    given: list[Any] = [owner if name == "self" else Argument() for name in names]
-    required = len(names) - len(node.args.defaults)
-    optional: list[tuple[str, ast.expr | None]] = [*zip(names[required:], node.args.defaults, strict=True)]
-    optional += [(a.arg, d) for a, d in zip(node.args.kwonlyargs, node.args.kw_defaults, strict=True)]
-    # What is left out by default (None) is what the program's own call hands in.
-    keywords = {n: Argument() for n, d in optional if d is None or (isinstance(d, ast.Constant) and d.value is None)}
-    result = interpreter.call(Function(node, {}), given[:required], keywords)
-    return [*_flat("", result), *((n, v) for n, v in owner.attributes.items())]
-
-
-def _flat(name: str, value: Any) -> list[tuple[str, Any]]:
-    if isinstance(value, tuple):
-        return [pair for item in value for pair in _flat(name, item)]
-    if isinstance(value, dict) and value and all(isinstance(key, str) for key in value):
-        return list(value.items())
-    if isinstance(value, Argument):
-        return list(value.attributes.items())
-    return [(name, value)]
-
-
-def _part(interpreter: Interpreter, statements: list[ast.stmt], scope: ast.AST) -> list[tuple[str, Any]]:
-    """Tables that are there after some statements; what cannot be followed on the way stays unknown."""
-    inside = isinstance(scope, ast.FunctionDef)
-    names: dict[str, Any] = {}
-    if isinstance(scope, ast.FunctionDef):
-        names = {a.arg: Argument() for a in (*scope.args.args, *scope.args.kwonlyargs)}
-    for statement in statements:
-        try:
-            interpreter.run([statement], names)
-        except _Return:
-            break
-        except Stuck:
-            if isinstance(statement, ast.For | ast.While):  # half-filled tables are worth nothing
-                names |= dict.fromkeys(_written(statement), OPAQUE)
-    return [(n, v) for n, v in names.items() if not isinstance(v, Argument) or inside]
-
-
-def _written(statement: ast.stmt) -> set[str]:
-    """Names a statement assigns or writes into."""
-    stores = [n for n in ast.walk(statement) if isinstance(getattr(n, "ctx", None), ast.Store)]
-    return {n.id for store in stores for n in ast.walk(store) if isinstance(n, ast.Name)}
-
-
-def classify(values: list[tuple[str, Any]], builder: find.Builder, path: str) -> Tables | None:
-    """Which of the values are tables over the vocabulary, and what each holds; None without a table of bytes."""
-    held: dict[str, list[Any]] = {}
-    order = []
-    for _, value in values:
-        row = _row(value)
-        role = _role(row) if row is not None else ""
-        order.append(role)
-        if row is not None and role:
-            held.setdefault(role, row)
-    if "base" not in held and "text" in held:
-        held["base"] = [
-            len(t.encode() if isinstance(t, str) else t) if isinstance(t, str | bytes) else 0 for t in held["text"]
-        ]
-        order = ["base" if role == "text" else role for role in order]
-    if "base" not in held:
-        return None
-    names = [name for name, _ in values]
-    return Tables(held["base"], held.get("lead"), held.get("bound"), builder, path, order, names)
-
-
-def _role(row: list[Any]) -> str:
-    """What a table over the vocabulary holds, "" when it is none of those that bytes are counted with."""
-    plain, leading = [row[i] for i in known.PLAIN], [row[i] for i in known.LEADING[1:]]
-    outside = [row[i] for i in known.BOUNDARY_IDS[:2]]
-    flags = all(item in (0, 1) for item in row)
-    if all(isinstance(item, str | bytes) for item in plain):
-        return "text"
-    if all(plain) and not all(item in (0, 1) for item in plain):
-        return "base"
-    if not any(plain) and all(leading) and flags:
-        return "lead"
-    if not any(plain) and not any(leading) and any(outside):
-        return "bound"
-    return "bound" if all(plain) and flags and not any(outside) else ""
-
-
-def _row(value: Any) -> list[Any] | None:
-    if isinstance(value, dict) and value and all(isinstance(key, int) for key in value):
-        value = [value.get(i, 0) for i in range(known.SIZE)]
-    items = value.items if isinstance(value, Table) else value
-    if not isinstance(items, list) or not known.SIZE <= len(items) <= 4 * known.SIZE:
-        return None
-    if any(isinstance(item, Opaque) or not isinstance(item, int | float | str | bytes) for item in items[: known.SIZE]):
-        return None
-    return items
-
-
-def _at(site: find.Site, tree: ast.Module, rows: dict[str, list[Any]], previous: int, token: int) -> int:
-    """Bytes that a site counts for one pair of tokens."""
-
-    def look(node: ast.expr) -> Any:
-        pair = find.lookup(node) if isinstance(node, ast.Subscript | ast.Call) else None
-        if pair is None or pair[0] not in site.roles or pair[1] not in (site.target, site.previous):
-            return NotImplemented
-        return rows[site.roles[pair[0]]][token if pair[1] == site.target else previous]
-
-    interpreter = Interpreter(ast.Module([], []), look)
-    interpreter.imports = _imports(tree)
-    scope: dict[str, Any] = {}
-    value: Any = OPAQUE
-    for part in site.run:
-        if isinstance(part, ast.stmt):
-            interpreter.run([part], scope)
-            value = scope.get(site.result, OPAQUE)
-        else:
-            value = interpreter.value(part, scope)
-    if isinstance(value, Opaque) or not isinstance(value, int | float):
-        raise Stuck("its value is not known")
-    return int(value) + (int(rows["base"][token]) if site.partial else 0)
-
-
 def _makers(tree: ast.Module, wanted: set[str]) -> list[ast.FunctionDef]:
     """Functions whose results are given names out of `wanted`, and those they call."""
     by_name = {node.name: node for node in tree.body if isinstance(node, ast.FunctionDef)}
@@ -450,10 +281,6 @@ def _makers(tree: ast.Module, wanted: set[str]) -> list[ast.FunctionDef]:
             if names & wanted:
                 add(node.value)
     return list(found.values())
-
-
-def _imports(tree: ast.Module) -> dict[str, str]:
-    return Interpreter(ast.Module([n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)], [])).imports
 
 
 def _over_tokens(builder: find.Builder) -> bool:
@@ -506,54 +333,3 @@ def _inside(builder: find.Builder, node: ast.AST, same_file: bool) -> bool:
         return any(s.lineno <= line <= (s.end_lineno or s.lineno) for s in builder.statements)
     scope = builder.scope
     return isinstance(scope, ast.FunctionDef) and scope.lineno <= line <= (scope.end_lineno or scope.lineno)
-
-
-def compare(count: Any) -> tuple[str, str, str, float, str]:
-    """Status, bug, sentence, estimated ratio and minor remark for a way of counting.
-
-    Args:
-        count: (previous, token) -> bytes counted.
-
-    Raises:
-        Stuck: it cannot be evaluated.
-    """
-
-    def error(previous: int, tokens: tuple[int, ...]) -> list[int]:
-        return [count(previous, token) - known.true_bytes(previous, token) for token in tokens]
-
-    lead, plain = error(known.FO, known.LEADING), error(known.FO, known.PLAIN)
-    byte, outside = error(known.FO, known.BYTE_IDS), error(known.FO, known.BOUNDARY_IDS)
-    start = [e for p in (1, 2) for e in error(p, known.LEADING)] + error(1, known.PLAIN)
-    # Byte-fallback pieces are rare in the published exports; their share is known of a vocabulary that needs them.
-    spaces = _mean(lead) * LEAD_SHARE
-    ratio = 1 + (spaces or _mean(byte) * BYTE_SHARE) + _mean(outside[:2]) * START_SHARE
-    bug = _named(lead, plain, byte, outside)
-    if bug:
-        errors = Counter(e for e in (*lead, *plain, *byte, *outside) if e).most_common(1)[0][0]
-        return WRONG, bug, f"{bug}: up to {errors:+d} bytes a token against the decoded text", ratio, ""
-    minor = "a space after a document start is counted too" if any(start) else ""
-    text = "table and sum give the bytes of the text that the tokens decode to" + (f", but {minor}" if minor else "")
-    return CORRECT, "", text, ratio, minor
-
-
-def _mean(errors: list[int]) -> float:
-    return sum(errors) / len(errors)
-
-
-def _named(lead: list[int], plain: list[int], byte: list[int], outside: list[int]) -> str:
-    if any(plain):
-        return OTHER
-    words = lead[1:]
-    if all(e == 1 for e in words):
-        return DOUBLE
-    if all(e in (2, 3) for e in words):
-        return MARKER
-    if all(e == -1 for e in words):
-        return DROPPED
-    if any(words):
-        return OTHER
-    if any(byte):
-        return BYTES
-    if any(e for e in outside):
-        return CREDITED
-    return OTHER if any(lead) else ""

@@ -1,0 +1,48 @@
+"""What is said about the byte count of a program: the verdict, the defect by name, the lines it rests on."""
+
+from __future__ import annotations
+
+from dataclasses import dataclass, field
+
+CORRECT, WRONG, UNDECIDED, NONE = "correct", "wrong", "undecided", "none"
+DOUBLE, MARKER, BYTES, CREDITED = (
+    "double leading space",
+    "marker counted",
+    "byte tokens counted wrongly",
+    "boundary tokens credited",
+)
+EXTERNAL = "external table"
+DROPPED, CONSTANT, OTHER = "leading space not counted", "constant ratio", "byte counts differ from the text"
+
+
+@dataclass(frozen=True)
+class BytePlace:
+    """A line that the verdict rests on: layer, 1-based line, its text, what it does."""
+
+    path: str
+    line: int
+    excerpt: str
+    what: str
+
+
+@dataclass
+class ByteTable:
+    """Verdict on the byte count of a program.
+
+    Attributes:
+        status: "correct", "wrong", "undecided", or "none" when nothing in the program counts bytes.
+        bug: name of the defect, "" when there is none.
+        reason: the verdict in a sentence.
+        places: builder and sums.
+        ratio: estimated bytes counted over bytes of the text; 1.0 when they agree, None when not known.
+        minor: a difference at document starts only (below 0.04 % of the bytes).
+        sidecar: per-token bytes can also come from a file (transformed texts).
+    """
+
+    status: str
+    bug: str = ""
+    reason: str = ""
+    places: list[BytePlace] = field(default_factory=list)
+    ratio: float | None = None
+    minor: str = ""
+    sidecar: list[BytePlace] = field(default_factory=list)
