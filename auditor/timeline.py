@@ -126,7 +126,8 @@ class Score(Event):
 
     `seen` holds the changes that its own targets had made before, `tables` the lines where counts were read that take
     part in it, `own_target` that its logits were computed from the targets themselves, `from_artifact` whether the
-    scoring parameters were read back from the artifact (None: unknown).
+    scoring parameters were read back from the artifact (None: unknown), `partial` why its targets are only a part of the
+    validation stream, or none of it: (line, what happens there).
     """
 
     span: Span
@@ -136,6 +137,7 @@ class Score(Event):
     tables: tuple[Place, ...] = ()
     own_target: bool = False
     from_artifact: bool | None = None
+    partial: tuple[tuple[Place, str], ...] = ()
 
 
 @dataclass(frozen=True)
@@ -156,9 +158,10 @@ class Calibrate(Event):
 
 @dataclass(frozen=True)
 class Serialize(Event):
-    """The artifact is written; `size` in bytes where known."""
+    """The artifact is written; `size` in bytes where known, `learnt` where it learnt from validation tokens."""
 
     size: int | None = None
+    learnt: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,7 +12,7 @@ from rules.byte_accounts import by_denominator
 from rules.data_builds import partial_evidence
 from rules.examples import runs, variant
 from rules.support import failed
-from rules.testimony import ORDER_WITNESSES
+from rules.testimony import ORDER_WITNESSES, stated
 
 SUBSET = ("ppm_mixer: subset=3000000 tokens of 62021632",)
 DISCLOSED = "Coverage: 900/1893 chunks of the validation set were scored."
@@ -22,7 +22,12 @@ def decide(case: Case) -> Finding:
     """Target count, implied bytes, and lines that say how far the pass went."""
     missing = partial_evidence(case)
     if missing is None:
-        return by_denominator(case, (), "", ORDER_WITNESSES, ratio_decides=False)
+        counted = by_denominator(case, (), "", ORDER_WITNESSES, ratio_decides=False)
+        read = stated(case, RULE.id)
+        # A logged count of every target outweighs the program, which may have run under other settings.
+        if counted.status is Status.PASS or read is None or read.status is not Status.FAIL:
+            return counted
+        missing = read.summary, list(read.evidence), False
     summary, evidence, disclosed = missing
     if disclosed:
         return failed(

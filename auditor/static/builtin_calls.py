@@ -281,6 +281,24 @@ class BuiltinCalls:
         self.unknown("exec of computed source")
         return constant(None)
 
+    def method_remote(self, receiver: Value, args: Args, keywords: Keywords) -> Value | None:
+        """`function.remote(...)`: a job service runs the function elsewhere and hands back its result."""
+        return self.call(receiver, args, keywords, None) if isinstance(receiver.obj, Function) else None
+
+    method_spawn = method_local = method_remote
+
+    def function_load_dataset(self, args: Args, keywords: Keywords) -> Value | None:
+        """Documents from a public collection: none of the official shards."""
+        return Value(frozenset({(TOKENS, "dataset", NONE, 0)}), solid=True)
+
+    def method_take(self, receiver: Value, args: Args, keywords: Keywords) -> Value | None:
+        """`stream.take(n)`: the first items of a stream of documents."""
+        facts = self.spread(receiver)
+        if len(args) != 1 or not args[0].known or not any(f[0] == TOKENS and f[1] == "dataset" for f in facts):
+            return None
+        words = f"takes {args[0].const} documents of it"
+        return Value(facts | {(FLAG, "partial", self.here(), words)}, UNKNOWN, None, receiver.at, solid=True)
+
     def function_SimpleNamespace(self, args: Args, keywords: Keywords) -> Value | None:
         instance = self.new_instance(None, "namespace")
         instance.is_module = False

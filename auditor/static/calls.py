@@ -129,8 +129,12 @@ class Calls:
         """Methods of neural modules are arithmetic unless they change state themselves."""
         if function.name in ("forward", "__call__"):
             wanted = self.sources.worth_walking(function.node, True)
-            return wanted and self.sources.reaches(function.node, _EFFECTS, 60)
-        return self.sources.worth_walking(function.node, True) or function.name == "__getattr__"
+            if wanted and self.sources.reaches(function.node, _EFFECTS, 60):
+                return True
+        elif self.sources.worth_walking(function.node, True) or function.name == "__getattr__":
+            return True
+        # `model.loss(batch)` splits inputs from targets inside: only its body tells them apart.
+        return len(function.node.args.args) == 2 and bool(self.sources.names(function.node) & CROSS_ENTROPY)
 
     def walk(self, function: Function, args: list[Value], keywords: dict[str, Value]) -> Value:
         """Walk the body in a new frame."""
@@ -309,6 +313,7 @@ class Calls:
         wanted = [f for f in self.used(targets) if f[0] == TOKENS]
         facts = logits.facts | targets.facts
         reach = max((f[3] for f in wanted), default=0)
+        partial = frozenset(f for f in self.spread(targets) if f[:2] == (FLAG, "partial"))
         number = 0
         for split in sorted({f[1] for f in wanted}) or ["unknown"]:
             mine = [f for f in wanted if f[1] == split and f[3] == reach]
@@ -321,7 +326,7 @@ class Calls:
             record = ScoreRecord(
                 "score", self.here(), split=split, at=at, number=number, offset=reach, influences=overlapping,
                 owners=frozenset(abs(f[1]) for f in facts if f[0] == GRAPH),
-                artifact=(FLAG, "artifact") in facts, facts=facts,
+                artifact=(FLAG, "artifact") in facts, facts=facts, partial=partial,
                 own_target=separate and not any(f[0] == SCORED for f in logits.facts)
                 and any(f in logits.facts for f in mine)
                 and any(f[0] == TOKENS and f[1] == split and f[3] < reach for f in logits.facts),

@@ -481,7 +481,20 @@ class Expressions:
             self.assign(generator.target, self.item(fresh, self.loop_count, 1))
             for test in generator.ifs:
                 self.eval(test)
+                self.sift(test, generator.target)
         return len(generators)
+
+    def sift(self, test: ast.expr, target: ast.expr) -> None:
+        """File names that passed `if "val" in name` are files of that split."""
+        if not isinstance(target, ast.Name):
+            return
+        for node in ast.walk(test):
+            split = _sifted(node, target.id)
+            held = self.frame.slots.get(target.id)
+            if split and isinstance(held, Value) and held.obj is None:
+                facts = frozenset(f for f in held.facts if f[0] != FILE) | {(FILE, split)}
+                fresh = Value(facts, UNKNOWN, None, held.at, held.base, solid=True)
+                self.journal.put(self.frame.slots, target.id, fresh)
 
     def unbind(self, outer: dict) -> None:
         """Loop names of a comprehension do not outlive it."""
@@ -512,6 +525,22 @@ def file_split(text: str) -> str:
     if tail.endswith((".bin", ".npy")) and "validation" in tail:
         return "val"
     return ""
+
+
+def _sifted(node: ast.AST, name: str) -> str:
+    """Split that a test of a file name asks for: `"val" in name`, `name.startswith("fineweb_val")`; "" for none."""
+    asked: ast.expr | None = None
+    if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], ast.In):
+        asked = (
+            node.left if any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(node.comparators[0])) else None
+        )
+    elif isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.args:
+        about = any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(node.func.value))
+        asked = node.args[0] if about and node.func.attr in ("startswith", "endswith", "find", "count") else None
+    if not isinstance(asked, ast.Constant) or not isinstance(asked.value, str):
+        return ""
+    words = asked.value.lower()
+    return next((split for split in ("val", "train") if split in words and "byte" not in words), "")
 
 
 def _compute(op: ast.operator, left: Any, right: Any) -> Any:

@@ -76,7 +76,8 @@ class LibraryCalls:
         if name in lib.PRINTS or name == "write":
             return self.printed(name, values, receiver)
         if name in lib.SHUFFLES:
-            return Value(frozenset().union(*(self.spread(v) for v in values)) if values else NONE, solid=True)
+            drawn = frozenset({(FLAG, "random")}) if name in lib.DRAWS else NONE
+            return Value(drawn.union(*(self.spread(v) for v in values)), solid=True)
         if name.endswith("_") and not name.startswith("_") and name not in lib.NOT_IN_PLACE and values:
             facts = frozenset().union(NONE, *(self.used(v) for v in [*values[1:], *keywords.values()]))
             self.mutate(values[0], facts, name in lib.OVERWRITES)
@@ -125,7 +126,8 @@ class LibraryCalls:
         out.solid = True
         if receiver is not None and not receiver.facts and receiver.obj is None and values[1:]:
             # An object the analysis does not know may keep what it is given (queues, caches, writers).
-            self.journal.facts(receiver, limited(receiver.facts | frozenset(f for f in out.facts if f[0] != PARAMS)))
+            kept = frozenset(f for f in out.facts if f[0] != PARAMS and f[:2] != (FLAG, "partial"))
+            self.journal.facts(receiver, limited(receiver.facts | kept))
         if name == "arange" and values:
             out.offset = values[0].offset if len(values) > 1 else 0
             start = values[0]

@@ -39,7 +39,11 @@ SHAPE = frozenset(
 ARG_SELECTIONS = frozenset({"argmax", "argmin", "argsort", "topk", "nonzero", "searchsorted", "isin", "unique"})
 # Spreading one value over several positions: how a token's loss is divided over its bytes.
 REPEATS = frozenset({"repeat", "repeat_interleave"})
-SHUFFLES = frozenset({"randperm", "permutation", "shuffle", "sample", "randint", "choice", "rand", "choices"})
+SHUFFLES = frozenset(
+    {"randperm", "permutation", "shuffle", "sample", "randint", "choice", "rand", "choices", "integers", "randrange"}
+)
+# Of these, the ones that draw independently: some items come twice, others never.
+DRAWS = frozenset({"randint", "choice", "rand", "choices", "sample", "integers", "randrange"})
 # Without gradients.
 NO_GRAD = frozenset({"no_grad", "inference_mode"})
 PARAMETER_LISTS = frozenset({"parameters", "named_parameters", "buffers", "named_buffers"})

@@ -78,6 +78,7 @@ class Machine(Expressions, Subscripts, Assignments, Calls, BuiltinCalls, Library
         self.read_places: dict[str, Where] = {}
         self.notes: dict[tuple[str, int], list[Value]] = {}
         self.last_backward: Where | None = None
+        self.entries: list[Value] = []
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -85,6 +86,8 @@ class Machine(Expressions, Subscripts, Assignments, Calls, BuiltinCalls, Library
         """Walk the main module; stops quietly when the budget is spent, leaving an unknown."""
         try:
             self.load_module(path, "__main__")
+            for entry in self.entries:
+                self.call(entry, [], {}, None)
         except Exhausted:
             self.unknown("the step budget of the analysis is spent")
         except RecursionError:
@@ -388,6 +391,8 @@ class Machine(Expressions, Subscripts, Assignments, Calls, BuiltinCalls, Library
         name = _last(decorator.func if isinstance(decorator, ast.Call) else decorator)
         if name in NO_GRAD:
             function.wrapped = "no_grad"
+        elif name == "local_entrypoint":
+            self.entries.append(value)
         elif name in ("property", "cached_property"):
             function.wrapped = "property"
         elif name in ("staticmethod", "classmethod"):

@@ -170,7 +170,8 @@ class Making:
                 if value.obj is None:
                     self.journal.facts(value, limited(value.facts | content))
         if (FLAG, "weights") in content or any(f[0] == LEARNT for f in content):
-            self.emit(Record("serialize", self.here()))
+            learnt = frozenset(f[6] for f in content if f[0] == LEARNT and f[1] == "val")
+            self.emit(Record("serialize", self.here(), learnt=learnt))
 
     def function_open(self, args: Args, keywords: Keywords) -> Value | None:
         if not args:

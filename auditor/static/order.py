@@ -51,6 +51,7 @@ def order_verdicts(timeline: Timeline) -> list[Verdict]:
         *choice_verdicts(timeline),
         *target_verdicts(timeline),
         *stored_verdicts(timeline),
+        *part_verdicts(timeline),
     ]
     if any(v.rule in ("PG-C3-prequant-ttt", "PG-D-gptq-calibration") and v.status is Status.FAIL for v in found):
         worst = next(v for v in found if v.rule in ("PG-C3-prequant-ttt", "PG-D-gptq-calibration"))
@@ -181,12 +182,12 @@ def _scored_before(timeline: Timeline, seen: Seen) -> bool:
 
 
 def _before_export(timeline: Timeline, seen: Seen) -> bool:
-    """True when the artifact is written after this change."""
+    """True when what is written to the artifact after this change has learnt by it."""
     changed = False
     for event in timeline.events():
         if isinstance(event, Update) and event.place == seen.place and event.span.split is Split.VAL:
             changed = changed or event.phase is not Phase.EVALUATION
-        elif changed and isinstance(event, Serialize):
+        elif changed and isinstance(event, Serialize) and seen.place in event.learnt:
             return True
     return False
 
@@ -319,6 +320,19 @@ def stored_verdicts(timeline: Timeline) -> Iterator[Verdict]:
             words = "losses are changed where a stored token equals the validation token at its position"
             yield Verdict("PG-D-paid-prefix", Status.FAIL, words, chain)
             return
+
+
+def part_verdicts(timeline: Timeline) -> Iterator[Verdict]:
+    """The claimed number is made of a part of the validation stream, or of none of it."""
+    scores = [e for e in timeline.events() if isinstance(e, Score) and e.counted]
+    reports = [e for e in timeline.events() if isinstance(e, Report) and e.headline]
+    if not scores or not reports or not all(score.partial for score in scores):
+        return
+    reasons = dict.fromkeys(reason for score in scores for reason in score.partial)
+    chain = (*list(reasons)[:3], (scores[0].place, "scores these"), (reports[-1].place, "reports the score"))
+    official = any(score.span.split is Split.VAL for score in scores)
+    words = "part of the validation tokens" if official else "documents from elsewhere, not the validation shards"
+    yield Verdict("PG-B-full-val", Status.FAIL, f"the claimed number scores {words}", chain)
 
 
 # -- what was proven, what could not be seen ---------------------------------------------------------------------------

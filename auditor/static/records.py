@@ -15,7 +15,10 @@ Where = tuple[str, int]
 
 @dataclass
 class Record:
-    """One event: `kind` is the event's class name in lower case, `where` its line, `stack` the call sites above it."""
+    """One event: `kind` is the event's class name in lower case, `where` its line, `stack` the call sites above it.
+
+    `learnt` of what is written to a file: the lines where it learnt from validation tokens.
+    """
 
     kind: str
     where: Where
@@ -25,11 +28,13 @@ class Record:
     loops: tuple[tuple[int, int], ...] = ()
     detail: str = ""
     order: int = 0
+    learnt: frozenset[Where] = frozenset()
 
 
 @dataclass
 class ScoreRecord(Record):
-    """A loss computed for tokens. `influences` are the learnt facts that overlap its targets."""
+    """A loss computed for tokens. `influences` are the learnt facts that overlap its targets, `partial`
+    flags that say which part of the stream the targets are."""
 
     number: int = 0
     offset: int = 0
@@ -39,6 +44,7 @@ class ScoreRecord(Record):
     artifact: bool = False
     own_target: bool = False
     facts: Facts = NONE
+    partial: Facts = NONE
 
 
 @dataclass

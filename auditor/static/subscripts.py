@@ -23,6 +23,9 @@ from auditor.static.values import (
     picked,
 )
 
+# A constant bound below this is a batch or a context, above the other no published vocabulary has as many tokens left
+# out (the stream has 40.5 million tokens at 8,192 pieces).
+MIN_PREFIX, FULL_STREAM = 4096, 30_000_000
 _SIMPLE = (int, float, str, bool, type(None))
 
 
@@ -51,9 +54,23 @@ class Subscripts:
     def do_subscript(self, node: ast.Subscript) -> Value:
         held = self.eval(node.value)
         index = self.eval_index(node.slice)
+        if isinstance(node.slice, ast.Slice) and held.obj is None:
+            held = self.beginning(held, node.slice, index)
         if isinstance(node.slice, ast.Slice) and held.obj is None and self.is_zero(node.slice.upper):
             return Value(solid=True)
         return self.subscript(held, index, isinstance(node.slice, ast.Slice))
+
+    def beginning(self, held: Value, cut: ast.Slice, index: Value) -> Value:
+        """`stream[:100_000]`: a fixed number of tokens from the front of the whole validation stream."""
+        whole = any(f[0] == TOKENS and f[1] == "val" and not f[2] for f in held.facts)
+        if not whole or index.at or cut.upper is None or cut.step is not None or cut.lower is not None:
+            return held
+        bound = self.eval(cut.upper)
+        if not (bound.known and isinstance(bound.const, int) and MIN_PREFIX < bound.const < FULL_STREAM):
+            return held
+        words = f"takes the first {bound.const:,} tokens"
+        facts = held.facts | {(FLAG, "partial", self.here(), words)}
+        return Value(facts, UNKNOWN, None, held.at, held.base or held, solid=True)
 
     def is_zero(self, node: ast.expr | None) -> bool:
         """`x[:0]` is empty."""
@@ -88,6 +105,8 @@ class Subscripts:
         keys = self.spread(index)
         at = index.at | frozenset((f[1], f[2]) for f in keys if f[0] == WHERE)
         facts = picked(held.facts, at, index.offset)
+        if (FLAG, "random") in keys and any(f[0] == TOKENS and f[1] == "val" for f in held.facts):
+            facts |= {(FLAG, "partial", self.here(), "draws positions at random")}
         if any(f[0] == TABLE for f in facts):
             facts = self.table_read(facts, keys)
         else:
@@ -148,7 +167,11 @@ class Subscripts:
                     out = join(out, value) if out is not None else value
         out = out if out is not None else Value(held.facts)
         key_facts = frozenset(f for f in keys if f[0] in (TOKENS, LEARNT, COUNTS))
-        if any(f[0] == TABLE for f in out.facts):
+        counted = {f for f in out.facts if f[0] == TABLE}
+        if counted and not key_facts and obj.slots.get("$table") not in counted:
+            # A dict of tables, one for each order: the row is a table that nobody has read yet.
+            return self.placed(out, index.at)
+        if counted:
             facts = self.table_read(out.facts, NONE if isinstance(out.obj, Mapping) else keys)
         elif key_facts:
             facts = picked(out.facts, index.at) | key_facts

@@ -42,7 +42,13 @@ from auditor.timeline import (
     Via,
 )
 
-_SPLITS = {"val": Split.VAL, "train": Split.TRAIN, "unknown": Split.UNKNOWN, "generated": Split.GENERATED}
+_SPLITS = {
+    "val": Split.VAL,
+    "train": Split.TRAIN,
+    "unknown": Split.UNKNOWN,
+    "generated": Split.GENERATED,
+    "dataset": Split.OTHER,
+}
 _VIA = {
     "optimizer": Via.OPTIMIZER,
     "write": Via.WRITE,
@@ -131,7 +137,7 @@ class _Builder:
         if kind == "calibrate":
             return Calibrate(place, self.span(record.split, record.at, record), phase=self.phase)
         if kind == "serialize":
-            return Serialize(place, phase=self.phase)
+            return Serialize(place, phase=self.phase, learnt=tuple(_place(where) for where in sorted(record.learnt)))
         if kind == "load":
             if record.detail and self.phase is Phase.AFTER_TRAINING:
                 self.phase = Phase.EVALUATION
@@ -158,6 +164,7 @@ class _Builder:
         return Score(
             place, self.span(record.split, record.at, record), record.counted, seen=unique, tables=tables,
             own_target=record.own_target, from_artifact=record.artifact, phase=self.phase,
+            partial=tuple(sorted(((_place(f[2]), f[3]) for f in record.partial), key=repr)),
         )  # fmt: skip
 
     def report(self, record: ReportRecord, place: Place) -> Report:
