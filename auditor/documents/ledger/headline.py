@@ -199,7 +199,7 @@ def _label(
                     if (item.label, how) in votes:
                         votes[(item.label, how)] += 3
     if not votes:
-        return _usual_label(per_seed, finished), ""
+        return _usual_label(claimed, per_seed, finished), ""
     # Among equals the artifact's own score, then the later evaluation, is meant.
     order = [item.label for _, evals in finished for item in evals]
     best = max(votes, key=lambda key: (votes[key], kind_of(key[0]) == QUANTISED, order.index(key[0])))
@@ -211,12 +211,15 @@ def _fit(claim: Quantity, evidence: Interval) -> int:
     return 2 if says(claim, evidence, tight=True) else int(says(claim, evidence))
 
 
-def _usual_label(per_seed: dict[str, tuple[Quantity, ...]], finished: Finished) -> str:
-    """Label that the per-seed claims match, else that of the last evaluation of the first finished run."""
+def _usual_label(claimed: tuple[Quantity, ...], per_seed: dict[str, tuple[Quantity, ...]], finished: Finished) -> str:
+    """Label that the per-seed claims match, else that of the evaluation nearest to the claim, else of the last one."""
     for run, evals in finished:
         for item in reversed(evals):
             if any(says(claim, item.bpb) for claim in per_seed.get(seed_of(run), ())):
                 return item.label
+    near = [item for _, evals in finished for item in evals if claimed and _is_near(item, claimed[0])]
+    if near:
+        return min(near, key=lambda item: abs(item.value - claimed[0].value)).label
     return finished[0][1][-1].label if finished else ""
 
 
@@ -231,6 +234,9 @@ def _reported(
         own = per_seed.get(seed, ())
         ranked = [(rank, item) for item in evals if (rank := _rank(item, own)) < len(own)]
         labelled = [item for item in evals if item.label == label]
+        if claimed and labelled and _is_near(labelled[-1], claimed[0]):
+            # A table of the README may state another evaluation of each seed, the one before quantisation say.
+            ranked = [(rank, item) for rank, item in ranked if _is_near(item, claimed[0])]
         rank, item = ranked[-1] if ranked else (len(own), (labelled or evals)[-1])
         if ranked:
             rank = min(rank for rank, _ in ranked)
@@ -243,6 +249,14 @@ def _reported(
     if not chosen:
         return {seed_of(run) or run.path: evals[-1] for run, evals in finished}
     return {key: item for key, (_, item) in chosen.items()}
+
+
+#: Seeds of one configuration spread by less than this, BPB; evaluations of one run lie further apart.
+NEAR = 0.01
+
+
+def _is_near(item: Scored, claim: Quantity) -> bool:
+    return abs(item.value - claim.value) <= NEAR
 
 
 def _rank(item: Scored, own: tuple[Quantity, ...]) -> int:
