@@ -8,6 +8,7 @@ from __future__ import annotations
 import importlib.util
 from collections.abc import Callable, Iterable, Iterator
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from auditor.case import Case
@@ -44,6 +45,7 @@ class Call:
             altered stream.
         log_index: logs of the whole clone by content, to find copied ones; None when it was not built.
         description: title and text of the pull request, which no clone holds; "" when not handed in.
+        reproduction: folder of a re-run made by `auditor reproduce`; None to look into the working directory.
         progress: told in words what is being done, where that takes seconds.
     """
 
@@ -51,6 +53,7 @@ class Call:
     run: bool = False
     log_index: LogIndex | None = None
     description: bytes = b""
+    reproduction: Path | None = None
     progress: Callable[[str], None] | None = None
 
 
@@ -66,6 +69,7 @@ def build_case(submission: Submission, call: Call | None = None) -> Case:
     _documents(desk, case, call)
     _static(desk, case, call)
     _run(desk, case, call)
+    _reproduction(desk, case, call)
     submission.problems.extend(problem for problem in desk.problems if problem not in submission.problems)
     return case
 
@@ -150,6 +154,19 @@ def _run(desk: _Desk, case: Case, call: Call) -> None:
         case.absent[Witness.RUN] = said.absent if said is not None else f"not run: {why}"
         return
     case.timelines[Witness.RUN] = said.timeline
+
+
+def _reproduction(desk: _Desk, case: Case, call: Call) -> None:
+    """A re-run of these files that was made before; none is made here."""
+    from auditor.reproduce.testimony import find_reproduction
+
+    before = len(desk.problems)
+    found = desk.ask("the re-run", lambda: find_reproduction(case.submission, call.reproduction))
+    if found is not None:
+        case.facts["reproduction"] = found
+        del case.absent[Witness.REPRODUCTION]
+    elif len(desk.problems) > before:
+        case.absent[Witness.REPRODUCTION] = desk.problems[-1]
 
 
 @dataclass

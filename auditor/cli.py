@@ -48,6 +48,11 @@ def main() -> None:
     type=click.Path(path_type=Path),
     help="Title and text of the pull request, saved to a file: claims made only there are compared too.",
 )
+@click.option(
+    "--reproduction",
+    type=click.Path(path_type=Path, exists=True),
+    help="Folder of a re-run by `auditor reproduce` (default: looked for in the working directory).",
+)
 @click.option("--out", type=click.Path(path_type=Path), help="Write reports into this folder.")
 @click.option(
     "--format",

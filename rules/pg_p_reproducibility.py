@@ -3,17 +3,56 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
+from typing import Any
 
 from auditor.case import Case
-from auditor.findings import Finding, Severity, Status, Witness
+from auditor.findings import Evidence, Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
+from rules.support import failed, passed, unknown, warned
 from rules.testimony import not_examined
 
 
 def decide(case: Case) -> Finding:
-    """Only a re-run can show it."""
-    return not_examined(case, "whether a re-run on 8xH100 reproduces the claim", (Witness.REPRODUCTION,))
+    """What a re-run showed; without one, or with a rehearsal that contradicts nothing, the claim stays open."""
+    found = case.facts.get("reproduction")
+    if not found:
+        return not_examined(case, "whether a re-run on 8xH100 reproduces the claim", (Witness.REPRODUCTION,))
+    finding = _at_full_scale(found) if found["comparable"] else _otherwise(found)
+    return replace(finding, witness=Witness.REPRODUCTION)
+
+
+def _at_full_scale(found: dict[str, Any]) -> Finding:
+    """A re-run on eight H100 decides by the bands of this rule."""
+    words = f"re-run {found['verdict']}: {found['reason']}"
+    if found["verdict"] == "REPRODUCED":
+        return passed(words, _places(found, "agrees"))
+    if found["verdict"] == "WITHIN NOISE":
+        return warned(words, _places(found, "within noise"), "Worse than claimed by more than 0.001 BPB.")
+    if found["verdict"] == "NOT REPRODUCED":
+        return failed(words, _places(found, "differs"), "A measurement contradicts what was claimed or printed.")
+    return unknown(words, (Witness.REPRODUCTION,))
+
+
+def _otherwise(found: dict[str, Any]) -> Finding:
+    """On other machines or at small scale a re-run cannot confirm the claim, but it can catch a misreport."""
+    what = "rehearsal at small scale" if found["scale"] == "small" else "re-run on other hardware"
+    words = f"{what} {found['verdict']}: {found['reason']}"
+    if found["verdict"] == "NOT REPRODUCED":
+        told = "What the program prints is not what was measured outside it. A re-run on eight H100 decides about the claim."
+        return warned(words, _places(found, "differs"), told)
+    told = "It says nothing about the claimed number: that takes a re-run on eight H100."
+    return unknown(words, (Witness.REPRODUCTION,), told)
+
+
+def _places(found: dict[str, Any], status: str) -> list[Evidence]:
+    chosen = [check for check in found["checks"] if check["status"] == status]
+    folder = found["folder"]
+    return [
+        Evidence(f"{folder}/reproduction.json", None, "", f"{check['scope']}, {check['subject']}: {check['note']}")
+        for check in chosen[:6]
+    ]
 
 
 RULE = Rule(

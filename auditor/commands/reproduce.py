@@ -20,6 +20,7 @@ from auditor.reproduce.rerun import rerun
 from auditor.reproduce.rescore import rescore as score
 from auditor.reproduce.rescore import trust
 from auditor.reproduce.state import write_atomically
+from auditor.reproduce.testimony import default_folder
 from auditor.targets import resolve
 
 EXIT = {Outcome.REPRODUCED: 0, Outcome.NOISE: 0, Outcome.NOT: 1, Outcome.COULD_NOT: 4}
@@ -64,7 +65,7 @@ def run(target: str, options: Options) -> int:
             markup=False,
         )
         return 0
-    out = options.out or Path(f"reproduction_{plan.digest[:10]}_{plan.scale}")
+    out = options.out or default_folder(plan.digest, plan.scale)
     seeds = rerun(
         case,
         plan,

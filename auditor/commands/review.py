@@ -38,6 +38,7 @@ class Options:
     resume: bool = False
     run: bool | None = None
     description: Path | None = None
+    reproduction: Path | None = None
     verbose: bool = False
     quiet: bool = False
 
@@ -88,7 +89,10 @@ def _call(options: Options, count: int) -> Call:
             index = log_index(options.repo, _cache(), build=count > 1)
         except AuditorError:
             index = None  # the reviews themselves will say what is wrong with the clone
-    return Call(run=run, log_index=index, description=_description(options, count))
+    if options.reproduction is not None and count != 1:
+        raise AuditorError(f"--reproduction belongs to one submission; {count} targets were named")
+    description = _description(options, count)
+    return Call(run=run, log_index=index, description=description, reproduction=options.reproduction)
 
 
 def _description(options: Options, count: int) -> bytes:

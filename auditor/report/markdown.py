@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from auditor.report.board import headline, subject, unique_texts
+from auditor.report.reproduction import markdown as reproduction
 from auditor.report.text import clip, number, one_line, plural, safe_url, visible
 
 COMMENT_LIMIT = 65_536  # characters of a comment; GitHub answers 422 above
@@ -125,7 +126,7 @@ def _head(review: dict[str, Any]) -> str:
     for row in review["board"]:
         key = f"{row['key']} " if row["key"].startswith("C") else ""
         lines.append(f"| {text(key + row['title'])} | **{row['state']}** | {text(row['summary'], 200)} |")
-    return "\n".join(lines + _claims(review["ledger"]))
+    return "\n".join(lines + _claims(review["ledger"]) + reproduction(review.get("reproduction"), text))
 
 
 def _claims(ledger: list[dict[str, Any]]) -> list[str]:

@@ -41,12 +41,17 @@ def environment_record(submission: Submission) -> dict[str, Any]:
 
 
 def digest(submission: Submission) -> str:
-    """SHA-256 over paths and contents of the record folder; names the code state of a re-run."""
+    """SHA-256 over paths below the record folder and git object ids; names the code state of a re-run.
+
+    The same files have the same digest whether they come from a folder or from a clone.
+    """
     made = hashlib.sha256()
     for path, entry in sorted(submission.files.items()):
-        made.update(f"{path}\0{entry.size}\0{entry.blob}\n".encode())
-        if not entry.blob and entry.kind == "file":
-            made.update(submission.read(path))
+        blob = entry.blob
+        if not blob and entry.kind == "file":
+            data = submission.read(path)
+            blob = hashlib.sha1(b"blob %d\0" % len(data) + data, usedforsecurity=False).hexdigest()
+        made.update(f"{path.removeprefix(submission.folder).lstrip('/')}\0{blob}\n".encode())
     return made.hexdigest()
 
 
