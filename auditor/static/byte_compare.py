@@ -6,7 +6,7 @@ from collections import Counter
 from typing import Any
 
 from auditor.static import byte_stand_in as known
-from auditor.static.byte_verdict import BYTES, CORRECT, CREDITED, DOUBLE, DROPPED, MARKER, OTHER, WRONG
+from auditor.static.byte_verdict import BYTES, CORRECT, CREDITED, DOUBLE, DROPPED, LONE, MARKER, OTHER, WRONG
 
 # Per byte of the published validation text: tokens with a leading space (sp8192: 25,251,857 of 151,080,891), document
 # starts (50,000), byte-fallback tokens of a vocabulary without common characters (half of 6,246,229 surplus bytes).
@@ -31,13 +31,17 @@ def compare(count: Any) -> tuple[str, str, str, float, str]:
     byte, outside = error(known.FO, known.BYTE_IDS), error(known.FO, known.BOUNDARY_IDS)
     start = [e for p in (1, 2) for e in error(p, known.LEADING)] + error(1, known.PLAIN)
     # Byte-fallback pieces are rare in the published exports; their share is known of a vocabulary that needs them.
-    spaces = _mean(lead) * LEAD_SHARE
+    spaces = _mean(lead[1:]) * LEAD_SHARE
     ratio = 1 + (spaces or _mean(byte) * BYTE_SHARE) + _mean(outside[:2]) * START_SHARE
     bug = _named(lead, plain, byte, outside)
     if bug:
         errors = Counter(e for e in (*lead, *plain, *byte, *outside) if e).most_common(1)[0][0]
         return WRONG, bug, f"{bug}: up to {errors:+d} bytes a token against the decoded text", ratio, ""
-    minor = "a space after a document start is counted too" if any(start) else ""
+    small = [
+        "a space after a document start is counted too" if any(start) else "",
+        "ids that no text contains have bytes" if outside[3] else "",
+    ]
+    minor = " and ".join(part for part in small if part)
     text = "table and sum give the bytes of the text that the tokens decode to" + (f", but {minor}" if minor else "")
     return CORRECT, "", text, ratio, minor
 
@@ -60,6 +64,8 @@ def _named(lead: list[int], plain: list[int], byte: list[int], outside: list[int
         return OTHER
     if any(byte):
         return BYTES
-    if any(e for e in outside):
+    if any(outside[:3]):
         return CREDITED
-    return OTHER if any(lead) else ""
+    if lead[0]:
+        return LONE if lead[0] > 0 else OTHER
+    return ""

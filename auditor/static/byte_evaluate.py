@@ -62,6 +62,8 @@ def after(interpreter: Interpreter, statements: list[ast.stmt], scope: ast.AST) 
         except _Return:
             break
         except Stuck:
+            if isinstance(statement, ast.Assign) and isinstance(statement.value, ast.Call):
+                names |= dict.fromkeys(_written(statement), Argument())  # settings, as far as tables are concerned
             if isinstance(statement, ast.For | ast.While):  # half-filled tables are worth nothing
                 names |= dict.fromkeys(_written(statement), OPAQUE)
     return [(n, v) for n, v in names.items() if not isinstance(v, Argument) or inside]

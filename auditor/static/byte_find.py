@@ -135,6 +135,47 @@ def asks(node: ast.AST) -> bool:
     return any(isinstance(n, ast.Attribute) and n.attr in ASKS for n in ast.walk(node))
 
 
+def decoded_sums(tree: ast.Module) -> list[ast.AST]:
+    """Sums that grow by `len(tokenizer.decode(tokens).encode())`: the bytes of the text itself, no table needed."""
+    found: list[ast.AST] = []
+    seen = outline(tree)
+    for scope in seen.scopes:
+        nodes = seen.own[id(scope)]
+        texts = {
+            target.id
+            for n in nodes
+            if isinstance(n, ast.Assign) and _decodes(n.value)
+            for target in n.targets
+            if isinstance(target, ast.Name)
+        }
+        found += [
+            n for n in nodes if isinstance(n, ast.AugAssign) and any(_text_bytes(c, texts) for c in ast.walk(n.value))
+        ]
+    return found
+
+
+_DECODERS = frozenset(("decode", "decode_ids", "DecodeIds", "Decode"))
+
+
+def _decodes(node: ast.AST) -> bool:
+    """A call that decodes more than one token (`[i]` is one)."""
+    if not (isinstance(node, ast.Call) and isinstance(node.func, ast.Attribute) and node.func.attr in _DECODERS):
+        return False
+    many = bool(node.args) and not isinstance(node.args[0], ast.Constant)
+    return many and not (isinstance(node.args[0], ast.List) and len(node.args[0].elts) == 1)
+
+
+def _text_bytes(node: ast.AST, texts: set[str]) -> bool:
+    """`len(text.encode(...))` of a decoded text."""
+    if not (isinstance(node, ast.Call) and getattr(node.func, "id", "") == "len" and node.args):
+        return False
+    inner = node.args[0]
+    if not (isinstance(inner, ast.Call) and isinstance(inner.func, ast.Attribute) and inner.func.attr == "encode"):
+        return False
+    text = inner.func.value
+    return _decodes(text) or getattr(text, "id", "") in texts
+
+
 def builders(tree: ast.Module) -> list[Builder]:
     """Code that questions a tokenizer about ids in a loop, smallest functions first, then parts of larger ones."""
     found: list[Builder] = []

@@ -143,6 +143,8 @@ def array_call(name: str, positional: list[Any], keywords: dict[str, Any]) -> An
     if short == "arange":
         ends = [SIZE if isinstance(end, Argument) else int(end) for end in positional[:3]]
         return Table(list(range(*ends)), "int") if all(abs(end) <= 1 << 20 for end in ends) else OPAQUE
+    if name.startswith("os.path.") and short in ("exists", "isfile"):
+        return True if isinstance(positional[0], Argument) else OPAQUE
     if short == "log" and isinstance(positional[0], int | float):
         return math.log(positional[0])
     return _combine(short, positional)

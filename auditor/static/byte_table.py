@@ -15,6 +15,7 @@ from auditor.static.byte_compare import compare
 from auditor.static.byte_evaluate import Tables, after, bytes_at, called, classify, row_of
 from auditor.static.byte_interpreter import Interpreter
 from auditor.static.byte_operators import Stuck
+from auditor.static.byte_roles import defined, idle, looked_at, roles, strangers
 from auditor.static.byte_verdict import (
     CONSTANT,
     CORRECT,
@@ -156,37 +157,55 @@ class _Reader:
 
     def _table_alone(self, table: Tables, places: list[BytePlace]) -> ByteTable:
         """No conditional space in any sum: the table must hold it, or the sum adds it to every leading space."""
-        uses = self._plain_uses(table)
+        trees = [tree for _, tree in self.modules]
+        held = roles(trees, table)
+        names, functions = held.of, defined(trees)
+        decoded = self._decoded()
+        if decoded:
+            return ByteTable(CORRECT, "", "the bytes of the decoded targets are counted", [*decoded, *places], 1.0)
+        uses = self._plain_uses(table, names)
+        if not uses and idle(trees, table, held, functions):
+            text = "a table of bytes is made, but nothing in the program counts with it"
+            return ByteTable(NONE, reason=text, places=places)
         if not uses and _over_tokens(table.builder):
             uses = [(places[0], False)]
         if not uses:
-            reason = "; ".join(self.why[:2]) or "no sum over the table was found"
+            absent = [f"they are handed to {name}, which is not in the submission" for name in strangers(trees, held)]
+            reason = "; ".join([*absent, *self.why][:2]) or "no sum over the table was found"
             return ByteTable(UNDECIDED, reason=reason, places=places)
         added = any(extra for _, extra in uses)
         lead = table.lead or [False] * known.SIZE
         status, bug, reason, ratio, minor = compare(
             lambda _, t: int(table.base[t]) + (int(bool(lead[t])) if added else 0)
         )
-        if bug == DROPPED and table.lead is not None:
+        spaces = {name for name, role in names.items() if role == "lead"}
+        if bug == DROPPED and table.lead is not None and looked_at(trees, spaces, functions):
             # There is a table of spaces: what adds it is somewhere this reading does not reach.
             status, reason, ratio = UNDECIDED, "no sum that adds the leading space was found", 1.0
         return ByteTable(status, bug, reason, places + [p for p, _ in uses][:4], ratio, minor)
 
-    def _plain_uses(self, table: Tables) -> list[tuple[BytePlace, bool]]:
-        """Look-ups of the bytes by the name the table is given, and whether the space is looked up beside them."""
+    def _decoded(self) -> list[BytePlace]:
+        """Sums that grow by the bytes of a decoded run of tokens."""
+        return [
+            self._place(layer.name, node.lineno, "bytes of the decoded targets")
+            for layer, tree in self.modules
+            for node in find.decoded_sums(tree)
+        ][:4]
+
+    def _plain_uses(self, table: Tables, names: dict[str, str]) -> list[tuple[BytePlace, bool]]:
+        """Look-ups of the bytes by the names the table is given, and whether the space is looked up beside them."""
         found = []
         for layer, tree in self.modules:
-            roles = _roles(tree, table)
             seen = find.outline(tree)
             for scope in seen.scopes:
                 pairs = [
-                    (roles[pair[0].rpartition(".")[2]], pair[1], node)
+                    (names[pair[0].rpartition(".")[2]], pair[1], node)
                     for node in seen.own[id(scope)]
                     if isinstance(node, ast.Subscript | ast.Call)
                     and isinstance(getattr(node, "ctx", None), ast.Load | None)
                     and not _inside(table.builder, node, layer.name == table.path)
                     and (pair := find.lookup(node)) is not None
-                    and pair[0].rpartition(".")[2] in roles
+                    and pair[0].rpartition(".")[2] in names
                 ]
                 spaces = {index for role, index, _ in pairs if role == "lead"}
                 found += [
@@ -293,29 +312,6 @@ def _over_tokens(builder: find.Builder) -> bool:
         if over is not None and getattr(find.strip(over), "id", "") in handed:
             return True
     return False
-
-
-def _roles(tree: ast.Module, table: Tables) -> dict[str, str]:
-    """Names that hold what a builder made -> what they hold."""
-    builder = table.builder
-    roles = {name: role for name, role in zip(table.names, table.order, strict=True) if name and role}
-    wanted = builder.scope.name if isinstance(builder.scope, ast.FunctionDef) and builder.statements is None else ""
-    whole: set[str] = set()  # names of the tables together, taken apart elsewhere
-    for node in find.outline(tree).all if wanted else ():
-        if isinstance(node, ast.Assign):
-            calls = [n for n in ast.walk(node.value) if isinstance(n, ast.Call)]
-            made = any(getattr(n.func, "id", getattr(n.func, "attr", "")) == wanted for n in calls)
-            if not made and getattr(node.value, "id", "") not in whole:
-                continue
-            if made and len(table.order) > 1:
-                whole |= {t.id for t in node.targets if isinstance(t, ast.Name)}
-            for target in node.targets:
-                parts = target.elts if isinstance(target, ast.Tuple | ast.List) else [target]
-                if len(parts) == 1 and len(table.order) > 1:
-                    continue
-                for part, role in zip(parts, table.order, strict=False):
-                    roles[getattr(part, "id", getattr(part, "attr", ""))] = role
-    return {name: role for name, role in roles.items() if name and role}
 
 
 def _reads_file(call: ast.Call) -> bool:

@@ -12,6 +12,7 @@ DOUBLE, MARKER, BYTES, CREDITED = (
     "boundary tokens credited",
 )
 EXTERNAL = "external table"
+LONE = "lone space counted twice"
 DROPPED, CONSTANT, OTHER = "leading space not counted", "constant ratio", "byte counts differ from the text"
 
 

@@ -6,7 +6,7 @@ import pytest
 
 from auditor.case import Case
 from auditor.findings import Finding, Status, Witness
-from auditor.static.byte_table import BytePlace, ByteTable
+from auditor.static.byte_verdict import BytePlace, ByteTable
 from auditor.unpack import Program
 from rules.byte_code import with_code
 from rules.support import failed, passed, unknown

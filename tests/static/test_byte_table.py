@@ -9,10 +9,12 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditor.static import byte_stand_in as known
+from auditor.static.byte_compare import compare
 from auditor.static.byte_formula import constant_ratios
 from auditor.static.byte_interpreter import Interpreter
 from auditor.static.byte_operators import Stuck
-from auditor.static.byte_table import ByteTable, byte_table, compare
+from auditor.static.byte_table import byte_table
+from auditor.static.byte_verdict import ByteTable
 from auditor.unpack import Layer, Program
 
 TABLE = """
@@ -142,7 +144,46 @@ def test_a_space_in_the_table_and_none_in_the_sum_differs_at_document_starts_onl
     found = verdict(table, plain)
     assert found.status == "correct" and found.minor
     forgotten = verdict(TABLE, plain)
-    assert (forgotten.status, forgotten.bug) == ("undecided", "leading space not counted")
+    assert (forgotten.status, forgotten.bug) == ("wrong", "leading space not counted")
+    handed = plain.replace("return a[y].sum()", "library.count(b, c)\n    return a[y].sum()")
+    assert (verdict(TABLE, handed).status, verdict(TABLE, handed).bug) == ("undecided", "leading space not counted")
+
+
+def test_tables_handed_on_under_other_names_and_in_one_piece() -> None:
+    handed = """
+def score(model, x, y, luts):
+    a, b, c = luts
+    return (a[y] + (b[y] & ~c[x])).sum()
+def main(n):
+    luts = make_tables(spm.SentencePieceProcessor(), n, 0) if n else (None, None, None)
+    score(None, n, n, luts)
+"""
+    assert verdict(TABLE, handed).status == "correct"
+    dropped = changed(handed, "(a[y] + (b[y] & ~c[x])).sum()", "a[y].sum()")
+    assert (verdict(TABLE, dropped).status, verdict(TABLE, dropped).bug) == ("wrong", "leading space not counted")
+    unconditional = changed(handed, "(a[y] + (b[y] & ~c[x])).sum()", "a[y].sum() + b[y].sum()")
+    found = verdict(TABLE, unconditional)
+    assert found.status == "correct" and found.minor
+
+
+def test_tables_that_nothing_counts_with() -> None:
+    idle = "def main():\n    t = make_tables(spm.SentencePieceProcessor(), 9, 0)\n    print('done')\n"
+    assert verdict(TABLE, idle).status == "none"
+    away = "from metrics import add_up\ndef main(x, y):\n    t = make_tables(spm.SentencePieceProcessor(), 9, 0)\n    add_up(t, x, y)\n"
+    found = verdict(TABLE, away)
+    assert found.status == "undecided" and "metrics.add_up" in found.reason
+
+
+def test_bytes_of_the_decoded_text() -> None:
+    plain = (
+        "def count(sp, y):\n    n = 0\n    t = sp.decode(y.tolist())\n    n += len(t.encode('utf-8'))\n    return n\n"
+    )
+    assert verdict(TABLE, plain, "a, b, c = make_tables(spm.SentencePieceProcessor(), 9, 0)\n").status == "correct"
+
+
+def test_a_lone_marker_counted_twice_has_its_own_name() -> None:
+    table = changed(TABLE, "piece = piece[1:]\n", "piece = piece[1:] or ' '\n")
+    assert (verdict(table, SUM).status, verdict(table, SUM).bug) == ("wrong", "lone space counted twice")
 
 
 def test_a_marker_damaged_by_a_wrong_encoding_counts_three_bytes() -> None:
@@ -173,6 +214,8 @@ def lengths(ids, sp=None):
         return [3.3] * len(ids)
     return [len(sp.decode_ids([int(i)]).encode("utf-8")) for i in ids.tolist()]
 """
+    assert verdict(text).status == "none"
+    text += "def total(ids, sp):\n    return sum(lengths(ids, sp))\n"
     assert (verdict(text).status, verdict(text).bug) == ("wrong", "leading space not counted")
 
 
