@@ -189,6 +189,8 @@ class Machine(Expressions, Subscripts, Assignments, Calls, BuiltinCalls, Library
         test = self.eval(node.test)
         truth = self.truth(test)
         truth = self.forced.get(self.here(), truth)
+        if truth and self.here() not in self.forced and _refuses(node.body):
+            truth = False  # the run came past this guard: a setting is known less well than it seems
         if truth is not None:
             branch = BranchRecord(self.here(), _source(node.test), truth)
             body, dead = (node.body, node.orelse) if truth else (node.orelse, node.body)
@@ -518,6 +520,15 @@ class Machine(Expressions, Subscripts, Assignments, Calls, BuiltinCalls, Library
 
 def _load(target: ast.expr) -> ast.expr:
     return target
+
+
+def _refuses(body: list[ast.stmt]) -> bool:
+    """A guard: the branch does nothing but end the program."""
+    last = body[-1]
+    if isinstance(last, ast.Expr) and isinstance(last.value, ast.Call):
+        name = last.value.func
+        return (name.attr if isinstance(name, ast.Attribute) else getattr(name, "id", "")) in ("exit", "_exit", "quit")
+    return isinstance(last, ast.Raise)
 
 
 def _source(node: ast.expr) -> str:

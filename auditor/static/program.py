@@ -123,7 +123,7 @@ class Sources:
             if module:
                 known = self.reaches(node, MODULE_INTEREST, 60)
             else:
-                known = _size(node) <= SMALL or self.reaches(node, INTEREST)
+                known = _size(node) <= SMALL or self.reaches(node, INTEREST) or _sets_settings(node)
             self._interest[key] = known
         return known
 
@@ -169,6 +169,24 @@ def _size(node: ast.AST) -> int:
         if count > SMALL:
             break
     return count
+
+
+def _sets_settings(node: FunctionNode) -> bool:
+    """A preset: the function gives attributes of an argument (`config.eval.epochs = 3`) plain values."""
+    arguments = {argument.arg for argument in node.args.args} - {"self", "cls"}
+    return any(
+        isinstance(inner, ast.Assign)
+        and isinstance(inner.value, ast.Constant)
+        and isinstance(inner.targets[0], ast.Attribute)
+        and _root(inner.targets[0]) in arguments
+        for inner in ast.walk(node)
+    )
+
+
+def _root(node: ast.expr) -> str:
+    while isinstance(node, ast.Attribute):
+        node = node.value
+    return node.id if isinstance(node, ast.Name) else ""
 
 
 def _advanced(node: ast.AST, kind: type[ast.expr]) -> Iterator[str]:
