@@ -122,6 +122,7 @@ _SLOW = re.compile(
     r"^(use_)?(fused|triton)_(softcap(ped)?_)?(ce|cross_entropy|loss|kernels?)(_enabled)?$|^use_triton$|^use_fused_\w+$"
 )
 _TRUTH = {"true": "1", "false": "0", "yes": "1", "no": "0", "on": "1", "off": "0"}
+_PAIRS = {word: pair for pair in (("false", "true"), ("no", "yes"), ("off", "on")) for word in pair}
 _PLACES = re.compile(r"path|dir$|file|run_id|tokenizer|device|rank|world_size|folder|pattern|glob|name$")
 _VOCABULARY = re.compile(r"^vocab_?size$|^n_vocab$")
 _SWITCH = re.compile(r"^(1|0|true|false|yes|no|on|off)$", re.I)
@@ -147,7 +148,7 @@ def make_plan(settings: Iterable[Any], effective: dict[str, str], scale: Scale, 
             continue
         plan.notes[setting.name] = (str(full), str(value))
         if setting.environment:
-            plan.environment[setting.environment] = written(value)
+            plan.environment[setting.environment] = written(value, setting.default)
         elif _number(setting.default) is not None:  # what is computed from something else follows from it
             plan.attributes[f"{setting.owner}.{setting.name}"] = value
     return plan
@@ -169,9 +170,16 @@ def planned(name: str, default: Any, wanted: dict[str, str], scale: Scale, alias
     return full, _value(name, full, default, scale)
 
 
-def written(value: Any) -> str:
-    """A value as it stands in an environment variable."""
-    return _TRUTH.get(str(value).lower(), str(value))
+def written(value: Any, default: Any = None) -> str:
+    """A value as it stands in an environment variable: a switch in the form of the program's default."""
+    word = str(value).lower()
+    digit = _TRUTH.get(word, word if word in ("0", "1") else None)
+    pair = _PAIRS.get(default.lower()) if isinstance(default, str) else None
+    if pair and digit:
+        return pair[int(digit)]
+    if isinstance(default, str) and _number(default) is None:
+        return str(value)  # "off" may be the name of a mode
+    return digit or str(value)
 
 
 def _value(name: str, full: Any, default: Any, scale: Scale) -> Any:

@@ -83,8 +83,8 @@ def _environment(scale: Scale, wanted: dict[str, str], tell: Callable[..., Any])
             return None
         if name not in told:
             told.add(name)
-            tell("setting", name=name, full=str(full), value=written(value))
-        return written(value)
+            tell("setting", name=name, full=str(full), value=written(value, default))
+        return written(value, default)
 
     def get(self: Any, name: Any, default: Any = None) -> Any:
         found = real_get(self, name, None)

@@ -104,7 +104,6 @@ def install(observe: Callable[[Callable, tuple, dict, Any], None] | None = None)
     _dtypes()
     _cuda()
     _compile()
-    _attention()
     _modules()
     _distributed()
     _generators()
@@ -232,74 +231,6 @@ def _compile() -> None:
     torch.nn.Module.compile = lambda self, *args, **kwargs: None
 
 
-def _attention() -> None:
-    """flash-attn 2 and 3 under the names they are imported by; reference arithmetic in float32."""
-    import torch.nn.functional as F
-
-    def flash(
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        *args: Any,
-        causal: bool = False,
-        softmax_scale: float | None = None,
-        window_size: tuple[int, int] = (-1, -1),
-        **rest: Any,
-    ) -> torch.Tensor:
-        # Layout (batch, tokens, heads, width); fewer key heads than query heads are repeated.
-        if set(rest) - {"dropout_p", "deterministic", "return_softmax", "num_splits", "pack_gqa"}:
-            raise NotOnCpu(f"flash attention with {sorted(rest)} has no stand-in on a CPU")
-        q, k, v = (tensor.transpose(1, 2).float() for tensor in (q, k, v))
-        mask = None
-        if tuple(window_size) not in ((-1, -1), (None, None)):
-            rows = torch.arange(q.shape[2])[:, None] + k.shape[2] - q.shape[2]
-            columns = torch.arange(k.shape[2])[None, :]
-            left, right = window_size[0], 0 if causal else window_size[1]
-            mask = (columns <= rows + right) if right >= 0 else torch.ones(1, 1, dtype=torch.bool)
-            mask = mask & (columns >= rows - left) if left >= 0 else mask
-            causal = False
-        out = F.scaled_dot_product_attention(
-            q,
-            k,
-            v,
-            attn_mask=mask,
-            is_causal=causal and mask is None,
-            scale=softmax_scale,
-            enable_gqa=q.shape[1] != k.shape[1],
-        )
-        return out.transpose(1, 2)
-
-    def varlen(
-        q: torch.Tensor,
-        k: torch.Tensor,
-        v: torch.Tensor,
-        cu_seqlens_q: torch.Tensor,
-        cu_seqlens_k: torch.Tensor,
-        max_seqlen_q: int = 0,
-        max_seqlen_k: int = 0,
-        *args: Any,
-        **kwargs: Any,
-    ) -> torch.Tensor:
-        bounds_q, bounds_k = cu_seqlens_q.tolist(), cu_seqlens_k.tolist()
-        parts = []
-        for index in range(len(bounds_q) - 1):
-            a, b, c, d = bounds_q[index], bounds_q[index + 1], bounds_k[index], bounds_k[index + 1]
-            if b > a:
-                parts.append(flash(q[None, a:b], k[None, c:d], v[None, c:d], **kwargs)[0])
-        out = torch.cat(parts) if parts else q[:0]
-        return torch.cat([out, q.new_zeros(q.shape[0] - out.shape[0], *out.shape[1:])]) if len(out) < len(q) else out
-
-    functions = {
-        "flash_attn_func": flash,
-        "flash_attn_varlen_func": varlen,
-        "flash_attn_with_kvcache": _refuse("flash attention calls with a key-value cache"),
-    }
-    for name in ("flash_attn_interface", "flash_attn", "flash_attn.flash_attn_interface", "flash_attn_3"):
-        module = types.ModuleType(name)
-        module.__dict__.update(functions, __version__="3.0.0", __path__=[])
-        sys.modules.setdefault(name, module)
-
-
 def _lrzip(words: list[str]) -> Any:
     """Packs or unpacks a file with lzma: another size than lrzip's, the same content after the round trip."""
     import lzma
@@ -327,9 +258,10 @@ def _modules() -> None:
         module = types.ModuleType(name)
         module.__getattr__ = _shell
         sys.modules.setdefault(name, module)
-    from auditor.dynamic.inside import triton
+    from auditor.dynamic.inside import packages, triton
 
     triton.install(_refuse)
+    packages.install(_refuse)
     import subprocess
 
     real = subprocess.run

@@ -1,0 +1,81 @@
+"""Sizes of a run: what is made smaller, what stays, and how values are written."""
+
+from __future__ import annotations
+
+import ast
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from auditor.dynamic.inside.constants import Shrinker
+from auditor.dynamic.plan import SCALES, make_plan, planned, written
+from auditor.static.settings import declared_settings
+
+
+def plan_of(text: str, effective: dict[str, str] | None = None, scale: int = 0):
+    return make_plan(declared_settings(text, "train_gpt.py"), effective or {}, SCALES[scale], text)
+
+
+@pytest.mark.parametrize(
+    ("value", "default", "text"),
+    [
+        ("off", "off", "off"),  # the name of a mode
+        ("soft", "off", "soft"),
+        ("1", "off", "on"),
+        ("0", "True", "false"),
+        ("True", "0", "1"),
+        ("off", None, "0"),
+        (6, "20000", "6"),
+        (True, False, "1"),
+    ],
+)
+def test_switches_are_written_in_the_form_of_the_default(value: object, default: object, text: str) -> None:
+    assert written(value, default) == text
+
+
+def test_heads_and_chunks_fit() -> None:
+    for scale in SCALES:
+        assert scale.width % scale.heads == scale.heads % scale.kv_heads == 0
+        assert scale.chunk % scale.seq == 0
+        assert (scale.val_tokens - 1) // scale.chunk >= 8
+
+
+@given(
+    st.sampled_from(["NUM_EPOCHS", "TTT_STEPS", "LORA_RANK", "MODEL_DIM", "GPTQ_CALIBRATION_BATCHES"]),
+    st.integers(1, 4),
+)
+def test_sizes_are_small_and_what_is_off_stays_off(name: str, full: int) -> None:
+    assert planned(name, full, {}, SCALES[0])[1] in (None, *range(1, 65))
+    assert planned(name, 0, {}, SCALES[0])[1] in (None, 0)
+
+
+def test_what_was_in_force_is_switched_on() -> None:
+    text = 'import os\nttt = bool(int(os.environ.get("TTT_ENABLED", "0")))\nfused = os.environ.get("FUSED_CE_ENABLED", "1")\n'
+    plan = plan_of(text, {"ttt_enabled": "1"})
+    assert plan.environment == {"TTT_ENABLED": "1", "FUSED_CE_ENABLED": "0"}
+    assert plan.notes["ttt"] == ("1", "1")
+
+
+def test_sizes_written_into_the_source() -> None:
+    text = """
+MODEL_DIM = 512
+THRESHOLD = 512
+
+def generate_calibration(model, num_seqs=64, seq_len: int = 2048, *, batch_size=8, width=512):
+    return num_seqs * seq_len
+
+def score(logits, num_seqs=64):
+    return generate_calibration(None, num_seqs=128, temperature=8)
+"""
+    told = []
+    tree = ast.parse(text)
+    assert Shrinker(SCALES[0], {}, lambda *item: told.append(item)).shrink(tree)
+    assert ast.unparse(tree) == (
+        "MODEL_DIM = 64\nTHRESHOLD = 512\n\n"
+        "def generate_calibration(model, num_seqs=4, seq_len: int=128, *, batch_size=4, width=512):\n"
+        "    return num_seqs * seq_len\n\n"
+        "def score(logits, num_seqs=64):\n    return generate_calibration(None, num_seqs=4, temperature=8)"
+    )
+    assert ("MODEL_DIM in line 2", 512, 64) in told
+    assert len(told) == 5
