@@ -148,6 +148,13 @@ def smoke(target: str, repo: Path | None, seconds: float) -> None:
 @click.option("--no-rescore", is_flag=True, help="Leave out the trusted score of the artifacts (full scale).")
 @click.option("--limit-minutes", type=float, help="Wall time of one seed before it is ended.")
 @click.option("--gpu-hour-price", type=float, help="Shows the expected cost.")
+@click.option(
+    "--cluster",
+    type=click.Choice(["slurm", "local", "debug"]),
+    help="Hand the re-run in as a job through submitit; local and debug need no cluster.",
+)
+@click.option("--partition", default="", help="SLURM partition of the job.")
+@click.option("--account", default="", help="SLURM account of the job.")
 @click.option("--set", "variables", multiple=True, metavar="NAME=VALUE", help="Variable for the submission.")
 @click.option("--repo", type=click.Path(path_type=Path), envvar="PARAMETER_GOLF_REPO", help="Clone for PR numbers.")
 def reproduce(target: str, **options: object) -> None:

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import json
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 from rich.console import Console
@@ -12,6 +12,7 @@ from auditor.case import Case
 from auditor.casefile import Call, build_case
 from auditor.errors import AuditorError
 from auditor.reproduce import state as states
+from auditor.reproduce.cluster import Resources, resources_of, submit
 from auditor.reproduce.compare import Outcome, Reproduction, reproduce
 from auditor.reproduce.environment import environment_record
 from auditor.reproduce.plan import RerunPlan, make_rerun_plan
@@ -43,6 +44,9 @@ class Options:
     gpu_hour_price: float | None = None
     variables: tuple[str, ...] = ()
     no_rescore: bool = False
+    cluster: str | None = None
+    partition: str = ""
+    account: str = ""
 
 
 def run(target: str, options: Options) -> int:
@@ -59,6 +63,9 @@ def run(target: str, options: Options) -> int:
     )
     _show(console, plan, options.gpu_hour_price)
     if options.dry_run:
+        if options.cluster:
+            asked = _resources(plan, options, options.out or default_folder(plan.digest, plan.scale))
+            console.print(f"  job: {json.dumps(asked.parameters(options.cluster))}", markup=False)
         console.print(
             "dry run: nothing was started; environment: "
             + json.dumps({k: v for k, v in environment_record(case.submission).items() if k != "packages"}),
@@ -66,6 +73,8 @@ def run(target: str, options: Options) -> int:
         )
         return 0
     out = options.out or default_folder(plan.digest, plan.scale)
+    if options.cluster:
+        return _hand_in(console, target, replace(options, out=out), plan)
     seeds = rerun(
         case,
         plan,
@@ -84,6 +93,19 @@ def run(target: str, options: Options) -> int:
     console.print(f"{found.verdict}: {found.reason}", markup=False)
     console.print(f"report: {out / 'reproduction.md'}, data: {out / 'reproduction.json'}", markup=False)
     return EXIT[found.verdict]
+
+
+def _resources(plan: RerunPlan, options: Options, out: Path) -> Resources:
+    limits = {"partition": options.partition, "account": options.account, "limit_minutes": options.limit_minutes}
+    return resources_of(plan, out, **limits)
+
+
+def _hand_in(console: Console, target: str, options: Options, plan: RerunPlan) -> int:
+    """Hand the re-run in as a cluster job and say where its results will be."""
+    out = options.out or Path()
+    job = submit(target, options, _resources(plan, options, out), options.cluster or "slurm")
+    console.print(f"job {job.job_id} handed in; results will be in {out}", markup=False)
+    return int(job.result()) if options.cluster == "debug" else 0
 
 
 def rescore(target: str, artifact: Path, options: Options, strides: tuple[int, ...]) -> int:

@@ -61,7 +61,8 @@ def gpus() -> list[dict[str, str]] | None:
     if not text:
         return None
     names = _QUERY.split(",")
-    return [dict(zip(names, (part.strip() for part in line.split(",")), strict=False)) for line in text.splitlines()]
+    rows = [[part.strip() for part in line.split(",")] for line in text.splitlines()]
+    return [dict(zip(names, row, strict=True)) for row in rows if len(row) == len(names)] or None
 
 
 def gpu_sample() -> dict[str, Any] | None:
@@ -71,6 +72,8 @@ def gpu_sample() -> dict[str, Any] | None:
         return None
     rows = [[_number(part) for part in line.split(",")] for line in text.splitlines()]
     rows = [row for row in rows if len(row) == 3]
+    if not rows:
+        return None
     return {"utilisation": [r[0] for r in rows], "memory_mib": [r[1] for r in rows], "power_w": [r[2] for r in rows]}
 
 
