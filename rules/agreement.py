@@ -25,6 +25,7 @@ from auditor.timeline import (
     Report,
     Score,
     Sequence,
+    Serialize,
     Split,
     Timeline,
     Unknown,
@@ -210,6 +211,9 @@ def _run_passes(case: Case) -> Said:
     attribution = getattr(case.facts.get("run"), "attribution", None)
     if found.status is Status.PASS and attribution is not None and attribution.how == "min":
         return Said(Status.FAIL, "the smallest of several losses of a token counts")
+    reports = [e for e in case.timelines[Witness.STATIC].events() if isinstance(e, Report) and e.headline]
+    if found.status is Status.PASS and any(report.choices for report in reports):
+        return Said(None, "the run sees how often a token counts, not which of two losses was kept for it")
     return found
 
 
@@ -224,7 +228,9 @@ def _run_artifact(case: Case) -> Said:
 
 
 def _run_calibration(case: Case) -> Said:
-    events = [e for e in case.timelines[Witness.RUN].events() if isinstance(e, Calibrate)]
+    order = [e for e in case.timelines[Witness.RUN].events() if isinstance(e, Calibrate | Serialize)]
+    last = max((i for i, e in enumerate(order) if isinstance(e, Serialize)), default=len(order))
+    events = [e for e in order[:last] if isinstance(e, Calibrate)]
     on_val = [e for e in events if e.span.split is Split.VAL]
     if on_val:
         return Said(Status.FAIL, "activations of validation tokens are collected", tuple(e.place for e in on_val[:2]))
@@ -267,7 +273,7 @@ def _run_bytes(case: Case) -> Said:
 def _why(case: Case, rule: str, static: Said, run: Said) -> tuple[str, bool]:
     """Reason of a contradiction in words, and whether it hangs on a question about the machine."""
     if static.status is Status.PASS:
-        return _unread(case, rule), False
+        return _unread(case, rule, run), False
     seen = _lines_of_run(case)
     acts = {
         event.place
@@ -303,18 +309,27 @@ def _why(case: Case, rule: str, static: Said, run: Said) -> tuple[str, bool]:
     return "", False
 
 
-def _unread(case: Case, rule: str) -> str:
-    """Why reading may have missed what the run saw."""
+def _unread(case: Case, rule: str, run: Said) -> str:
+    """Why reading may have missed what the run saw: a branch it leaves out, or something it could not follow."""
     if rule == "PG-B-bpb-formula":
         return "the run counts with a stand-in tokenizer and stand-in tables; reading evaluates the shipped ones"
-    unknown = [e for e in case.timelines[Witness.STATIC].events() if isinstance(e, Unknown)]
-    if unknown:
+    for place in run.places:
+        before = [
+            (line, condition)
+            for path, line, condition in getattr(case.facts.get("static"), "dead", [])
+            if path == place.path and 0 <= place.line - line <= _NEAR
+        ]
+        if before:
+            line, condition = max(before)
+            where = _short(Place(place.path, line))
+            return f"reading leaves out {where} (`{condition[:60]}`) under the settings it found; the run went there"
+    if any(isinstance(e, Unknown) for e in case.timelines[Witness.STATIC].events()):
         return f"{_blind(case)}; the run went there"
-    forced = getattr(case.facts.get("static"), "dead", [])
-    if forced:
-        path, line, condition = forced[0]
-        return f"reading leaves out {path.rsplit('/', 1)[-1]}:{line} (`{condition[:60]}`) under the settings it found"
     return ""
+
+
+# A branch that is left out holds what stands within so many lines below its condition.
+_NEAR = 60
 
 
 def _machine(case: Case) -> dict[tuple[str, int], str]:

@@ -101,16 +101,17 @@ def _causality(made: Experiment, account: Account, default: Place) -> Probed:
         text = "two runs with the same seed differ before any validation token is scored"
         return Probed(default, question, None, text)
     if not found.moved:
+        what = "sums of losses" if made.derived else "losses"
         text = (
-            f"all {found.compared:,} losses before token {found.start:,} stayed the same when every later token was "
-            "replaced"
+            f"all {found.compared:,} {what} before token {found.start:,} stayed the same when every later one was new"
         )
-        # Reading the target itself moves nothing before it; it shows where random tokens are scored.
-        fixed = made.fair is None or made.fair.holds is not False
-        return Probed(default, question, True if fixed else None, text)
+        if made.fair is not None and made.fair.holds is False:
+            text += "; reading the target itself would move none of them, and normalisation shows that it may be read"
+            return Probed(default, question, None, text)
+        return Probed(default, question, True, text)
     text = (
         f"{found.moved:,} of {found.compared:,} losses before token {found.start:,} moved, by up to "
-        f"{found.largest:.3g} nats, when only later tokens were replaced"
+        f"{found.largest:.3g} nats, when only later tokens were new"
     )
     if found.event is not None:
         scored = next((event for event in account.events if event.get("n") == found.event), None)
@@ -148,4 +149,7 @@ def _repeatability(found: Causal, place: Place) -> Probed:
     if found.compared and not found.moved:
         text = f"{found.compared:,} counted losses and those of training agree between two runs with the same seed"
         return Probed(place, question, True, text)
-    return Probed(place, question, None, "the counted losses of the two runs cannot be compared")
+    if found.repeats:
+        text = "losses of training tokens agree between two runs with the same seed; counted ones follow the new tokens"
+        return Probed(place, question, None, text)
+    return Probed(place, question, None, "the losses of the two runs cannot be compared")

@@ -17,7 +17,7 @@ from typing import Any
 from jinja2 import Environment, PackageLoader, StrictUndefined
 from markupsafe import Markup, escape
 
-from auditor.report import plots
+from auditor.report import plots, reproduction, run_plot
 from auditor.report.board import headline, subject, unique_texts
 from auditor.report.markdown import comment
 from auditor.report.text import clean, number, one_line, safe_url
@@ -27,7 +27,7 @@ HEADLINE_ROWS = 8
 
 def render(review: dict[str, Any]) -> str:
     """The page of one review document."""
-    review = clean(review)
+    review = {"reproduction": None, **clean(review)}  # documents of older versions lack the section
     series = review["series"]
     drawn = (
         []
@@ -51,7 +51,9 @@ def render(review: dict[str, Any]) -> str:
             script_hash=script_hash(script),
             markdown=comment(review),
             plots=[plot for plot in drawn if plot],
-            order=plots.order_plot(run) if run else Markup(""),
+            reproduction_plots=reproduction.drawn(review["reproduction"]),
+            reproduction_checks=reproduction.checks(review["reproduction"]) if review["reproduction"] else [],
+            order=run_plot.order_plot(run) if run else Markup(""),
             headline=headline([r for r in review["ledger"] if r["scope"] == "submission"] or review["ledger"])[
                 :HEADLINE_ROWS
             ],
@@ -98,6 +100,7 @@ def environment() -> Environment:
         first_mark=first_mark,
         subject=subject,
         unique_texts=unique_texts,
+        measured=reproduction.value,
         short_url=short_url,
     )
     return env

@@ -19,6 +19,7 @@ from auditor.documents.model import Source
 from auditor.findings import Evidence, Finding, Severity, Status, Witness
 from auditor.report.board import FAMILIES, board, family
 from auditor.report.places import REPOSITORY, Places
+from auditor.report.run import agreement_section, run_section
 from auditor.report.series import ledger_row, series
 from auditor.report.text import clean
 from auditor.report.trees import timelines
@@ -74,6 +75,9 @@ def document(
             "statistics": _plain(case.statistics) if case else None,
             "series": series(case) if case else None,
             "timelines": timelines(case.timelines, places) if case else {"static": None, "run": None},
+            "reproduction": _plain(case.facts.get("reproduction")) if case else None,
+            "run": run_section(case) if case else None,
+            "agreement": agreement_section(case, places) if case else [],
             "problems": _problems(review),
         }
     )
@@ -226,6 +230,7 @@ def _present(review: Review, witness: Witness) -> bool:
     return (
         witness is Witness.DOCUMENTS
         or witness in review.case.timelines
+        or (witness is Witness.REPRODUCTION and "reproduction" in review.case.facts)
         or any(finding.witness is witness and finding.status is not Status.UNKNOWN for finding in review.findings)
     )
 

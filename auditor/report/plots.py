@@ -207,45 +207,6 @@ def _seconds_text(parts: list[tuple[str, float]], kinds: list[str]) -> str:
     return f"{first:,.1f} s" + (f" + {after:,.1f} s" if after else "")
 
 
-def order_plot(tree: dict[str, Any]) -> Markup:
-    """Token positions scored (bars) and learnt from (hollow bars) in the order of events of an executed timeline."""
-    marks = tree["marks"]
-    if not marks:
-        return Markup("")
-    top = max(part[1] for mark in marks for part in mark["positions"])
-    chart = Chart("Which tokens, in which order", "event, in order", "token position", (0, len(marks)), (0, top))
-    step = max((chart.x.end - chart.x.start) / len(marks), 1.5)
-    for i, mark in enumerate(marks):
-        kind = "late" if mark["late"] else mark["kind"].lower()
-        words = f"{'scored AFTER an update saw it' if mark['late'] else mark['kind'].lower()}, line {mark['line']}"
-        for start, end in mark["positions"]:
-            y = chart.y(end)
-            chart.body.append(
-                Markup(
-                    '<rect class="o-{}" x="{}" y="{}" width="{}" height="{}"><title>{}: {}–{}</title></rect>'
-                ).format(
-                    kind,
-                    chart.x(i),
-                    y,
-                    round(step * 0.86, 2),
-                    max(round(chart.y(start) - y, 1), 1.2),
-                    words,
-                    number(start),
-                    number(end),
-                )
-            )
-    seen = {"late" if mark["late"] else mark["kind"].lower() for mark in marks}
-    names = (
-        ("score", "scored"),
-        ("update", "learnt from"),
-        ("late", "scored after it was learnt from"),
-        ("calibrate", "calibrated on"),
-    )
-    chart.legend = [(f"o-{kind}", words) for kind, words in names if kind in seen]
-    left_out = tree["marks_total"] - len(marks)
-    return chart.svg(f"{left_out:,} later events are left out." if left_out > 0 else "")
-
-
 class Chart:
     """Axes, grid, lines and a legend on one canvas."""
 
@@ -304,7 +265,7 @@ class Chart:
         unit = Markup(
             '<text class="name" transform="translate(13 {}) rotate(-90)" text-anchor="middle">{}</text>'
         ).format((TOP + HEIGHT - BOTTOM) / 2, self.y.label)
-        return _figure(self.title, HEIGHT, [*grid, axes, *self.body, names, unit], self.legend, note)
+        return figure(self.title, (WIDTH, HEIGHT), [*grid, axes, *self.body, names, unit], self.legend, note)
 
 
 def bars(
@@ -340,7 +301,7 @@ def bars(
     used = {kind for row in shown for kind in row.get("kinds", [name for name, _ in row["parts"]])}
     legend = [("b-" + kind.replace(" ", "-"), kind) for kind in kinds if kind in used]
     note = f"{len(rows) - len(shown)} further bars are left out." if len(rows) > len(shown) else ""
-    return _figure(title, height, body, legend, note)
+    return figure(title, (WIDTH, height), body, legend, note)
 
 
 def _bar(row: dict[str, Any], y: int, x: Axis, limit: float, kinds: tuple[str, ...]) -> Iterable[Markup]:
@@ -378,18 +339,27 @@ def _bar(row: dict[str, Any], y: int, x: Axis, limit: float, kinds: tuple[str, .
     )
 
 
-def _figure(title: str, height: int, body: Sequence[Markup], legend: Sequence[tuple[str, str]], note: str) -> Markup:
+def figure(
+    title: str,
+    size: tuple[int, int],
+    body: Sequence[Markup],
+    legend: Sequence[tuple[str, str]],
+    note: str,
+    kind: str = "",
+) -> Markup:
+    """A drawing of `size` with title, legend (class of the key, words) and note; `kind` is a class of the figure."""
     keys = Markup("").join(
         Markup('<span><svg class="key" width="26" height="12" aria-hidden="true">{}</svg>{}</span>').format(
-            _key(kind), name
+            _key(key), name
         )
-        for kind, name in legend
+        for key, name in legend
     )
     svg = Markup('<svg viewBox="0 0 {} {}" role="img" aria-label="{}">{}</svg>').format(
-        WIDTH, height, title, Markup("").join(body)
+        *size, title, Markup("").join(body)
     )
     tail = Markup('<p class="note">{}</p>').format(note) if note else Markup("")
-    return Markup('<figure><figcaption>{}</figcaption>{}<p class="legend">{}</p>{}</figure>').format(
+    head = Markup('<figure class="{}">').format(kind) if kind else Markup("<figure>")
+    return head + Markup('<figcaption>{}</figcaption>{}<p class="legend">{}</p>{}</figure>').format(
         escape(title), svg, keys, tail
     )
 

@@ -17,6 +17,7 @@ MAX_NODES = 400
 MAX_CHILDREN = 60
 MAX_MARKS = 600
 MAX_DEPTH = 40
+MAX_STOPS = 60
 
 
 def timelines(found: Mapping[Witness, tl.Timeline], places: Places) -> dict[str, Any]:
@@ -28,6 +29,7 @@ def timelines(found: Mapping[Witness, tl.Timeline], places: Places) -> dict[str,
 def tree(timeline: tl.Timeline, places: Places) -> dict[str, Any]:
     """One witness's timeline: settings, root node, marks (executed timelines), counts of events by kind."""
     counts: dict[str, int] = {}
+    drawn = marks(timeline)
     for event in timeline.events():
         kind = _kind(event)
         counts[kind] = counts.get(kind, 0) + 1
@@ -36,40 +38,65 @@ def tree(timeline: tl.Timeline, places: Places) -> dict[str, Any]:
         "settings": dict(sorted(timeline.settings.items())),
         "counts": dict(sorted(counts.items())),
         "root": _Writer(places).node(timeline.root, 0),
-        "marks": marks(timeline),
-        "marks_total": sum(counts.get(kind, 0) for kind in ("Score", "Update", "Calibrate")),
+        "marks": drawn[:MAX_MARKS],
+        "marks_total": len(drawn),
+        "stops": stops(timeline),
     }
 
 
 def marks(timeline: tl.Timeline) -> list[dict[str, Any]]:
-    """Score, update and calibration events on validation tokens with concrete positions, in order.
+    """Score, update and calibration events on validation tokens with concrete positions, in order; between them the
+    updates from training tokens, without positions.
 
     `late` marks a counted score of positions that an earlier update or calibration had already seen.
     """
     seen: list[tuple[int, int]] = []
     found: list[dict[str, Any]] = []
     for order, event in enumerate(timeline.events()):
-        if not isinstance(event, (tl.Score, tl.Update, tl.Calibrate)) or event.span.split is not tl.Split.VAL:
+        if not isinstance(event, (tl.Score, tl.Update, tl.Calibrate)):
             continue
-        positions = [list(part) for part in event.span.positions]
-        if not positions:
+        positions = [list(part) for part in event.span.positions] if event.span.split is tl.Split.VAL else []
+        training = isinstance(event, tl.Update) and event.span.split is tl.Split.TRAIN
+        if not positions and not (training and timeline.witness == Witness.RUN.value):
             continue
         is_score = isinstance(event, tl.Score)
         late = is_score and event.counted is True and any(_overlaps(seen, a, b) for a, b in positions)
         if not is_score:
             seen = _merge(seen, event.span.positions)
-        if len(found) < MAX_MARKS:
-            found.append(
-                {
-                    "order": order,
-                    "kind": _kind(event),
-                    "positions": positions[:8],
-                    "late": late,
-                    "counted": event.counted if is_score else None,
-                    "line": event.place.line,
-                }
-            )
+        found.append(
+            {
+                "order": order,
+                "kind": _kind(event),
+                "phase": event.phase.value,
+                "positions": positions[:8],
+                "late": late,
+                "counted": event.counted if is_score else None,
+                "line": event.place.line,
+            }
+        )
     return found
+
+
+def stops(timeline: tl.Timeline) -> list[dict[str, Any]]:
+    """Where an executed timeline writes the artifact, reads it back and prints results, in order."""
+    if timeline.witness != Witness.RUN.value:
+        return []
+    found = []
+    for order, event in enumerate(timeline.events()):
+        words = _stop(event)
+        if words and len(found) < MAX_STOPS:
+            found.append({"order": order, "kind": _kind(event), "text": words, "line": event.place.line})
+    return found
+
+
+def _stop(event: tl.Event) -> str:
+    if isinstance(event, tl.Serialize):
+        return "artifact written"
+    if isinstance(event, tl.Load):
+        return "artifact read back"
+    if isinstance(event, tl.Report) and event.value is not None:
+        return f"printed {event.value:.4f}"
+    return ""
 
 
 class _Writer:

@@ -11,7 +11,7 @@ from hypothesis import strategies as st
 from report_pages import HOSTILE, Page
 
 from auditor.documents.model import LogRun, Quantity, Source, StepLine
-from auditor.report import plots, series
+from auditor.report import plots, run_plot, series
 from auditor.submission import Track
 from reports.gallery import examples
 
@@ -101,8 +101,8 @@ def test_labels_are_escaped(documents):
 
 
 def test_order_plot_marks_scores_that_come_late(documents):
-    bad = Page(plots.order_plot(documents["violation"]["timelines"]["run"]))
-    good = Page(plots.order_plot(documents["clean"]["timelines"]["run"]))
+    bad = Page(run_plot.order_plot(documents["violation"]["timelines"]["run"]))
+    good = Page(run_plot.order_plot(documents["clean"]["timelines"]["run"]))
     assert len(bad.all("rect", cls="o-late")) == 16 + 1, "sixteen chunks and the key of the legend"
     assert not good.all("rect", cls="o-late") and len(good.all("rect", cls="o-score")) == 16 + 1
 
