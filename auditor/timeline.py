@@ -180,12 +180,17 @@ class Counted:
         split: tokens the table was filled with.
         target_in_key: the key holds the token being scored.
         own_tokens: the table already holds the tokens being scored when it is read.
+        entered: where the token being scored enters the key, None when that is not a line of its own.
+        form: "single" for a number about one token, "row" for part of a row over the vocabulary that sums to one,
+            "loose" for part of a row whose sum nobody can tell.
     """
 
     place: Place
     split: Split
     target_in_key: bool
     own_tokens: bool
+    entered: Place | None = None
+    form: str = "single"
 
 
 @dataclass(frozen=True)

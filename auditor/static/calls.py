@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from auditor.static.counting import LOOSE, formed
 from auditor.static.heap import Bound, Class, Frame, Function, Instance, Library, Listing, Mapping, Module, learnt
 from auditor.static.library import CROSS_ENTROPY
 from auditor.static.records import CallRecord, Record, ScoreRecord
@@ -342,7 +343,7 @@ class Calls:
 
     def score_at(self, held: Value, facts: Facts, index: Value) -> Value:
         """A distribution read at given ids: a loss when the ids are the tokens to predict."""
-        base = Value(facts, at=held.at)
+        base = Value(formed(facts, LOOSE), at=held.at)
         ids = [f for f in self.spread(index) if f[0] == TOKENS]
         if ids and any(f[0] == GRAPH for f in facts):
             out = self.scored(base, Value(frozenset(ids), at=index.at))

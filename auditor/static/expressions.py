@@ -235,6 +235,10 @@ class Expressions:
         out = Value(limited(self.used(left) | self.used(right)), UNKNOWN, None, left.at | right.at, solid=True)
         if any(f[0] == SCORED for f in out.facts):
             out.facts |= self.mixing(op, left, right)
+        elif isinstance(op, ast.BitXor | ast.Add | ast.Mult | ast.Mod | ast.BitOr):
+            out.facts |= self.joined(left, right)
+        if isinstance(op, ast.Div):
+            out.facts = self.divided(out.facts, left, right)
         out.offset = _offset(op, left, right)
         out.text = left.text or right.text
         out.line = left.line or right.line

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from auditor.static.counting import LOOSE, ROW, formed
 from auditor.static.heap import Bound, Function, Instance, Library, Listing, Mapping, Optimizer, learnt
 from auditor.static.records import Record, UpdateRecord
 from auditor.static.values import (
@@ -29,15 +30,17 @@ Keywords = dict[str, Value]
 class Learning:
     """Mixed into `Machine`."""
 
-    def cross_entropy(self, values: Args, keywords: Keywords) -> Value:
-        """A loss of logits against targets."""
+    def cross_entropy(self, values: Args, keywords: Keywords, normalised: bool = True) -> Value:
+        """A loss of logits against targets; `normalised`: the loss itself makes a distribution of its input."""
         if len(values) < 2:
             values = [*values, *[keywords[k] for k in ("input", "logits", "target", "labels") if k in keywords]]
         if len(values) < 2:
             return self.opaque(values)
         if len(values) > 2 and values[0].obj is not None and isinstance(values[0].obj, Library):
             values = values[1:]
-        logits = Value(self.used(values[0]), at=values[0].at)
+        facts = self.used(values[0])
+        sums = normalised or (FLAG, "distribution") in facts
+        logits = Value(formed(facts, ROW if sums else LOOSE), at=values[0].at)
         return self.scored(logits, values[1], separate=True)
 
     def method_backward(self, receiver: Value, args: Args, keywords: Keywords) -> Value:
@@ -198,16 +201,6 @@ class Learning:
         if base is not None and base is not held:
             self.journal.facts(base, limited(base.facts | facts))
 
-    def mark_table(self, held: Value) -> None:
-        """The value counts things at token-derived keys."""
-        target = held.base or held
-        if not any(f[0] == TABLE for f in target.facts):
-            self.table_count += 1
-            fact = (TABLE, self.table_count, self.here())
-            self.journal.facts(target, target.facts | {fact})
-            if target is not held:
-                self.journal.facts(held, held.facts | {fact})
-
     def add_at(self, held: Value, index: Value, change: Value, counting: bool = True) -> None:
         """`held[index] += change`: counting when the index is made of tokens."""
         keys = self.spread(index)
@@ -229,17 +222,6 @@ class Learning:
             self.mark_table(held)
             self.table_update(held, tokens)
         self.mutate(held, self.used(change) | tokens, overwrite=False)
-
-    def table_update(self, held: Value, tokens: Facts) -> None:
-        table = next((f for f in (held.base or held).facts if f[0] == TABLE), None)
-        if table is not None:
-            for split in sorted({f[1] for f in tokens}):
-                at = frozenset().union(*(f[2] for f in tokens if f[1] == split))
-                record = UpdateRecord(
-                    "update", self.here(), split=split, at=at, owner=-table[1], how="table", facts=tokens
-                )
-                self.updates.append(record)
-                self.emit(record)
 
     def function_at(self, args: Args, keywords: Keywords) -> Value | None:
         """`np.add.at(table, keys, values)`."""

@@ -6,6 +6,7 @@ import ast
 from collections.abc import Callable
 
 from auditor.static import library as lib
+from auditor.static.counting import ROW, formed
 from auditor.static.heap import Bound, Function, Instance, Library, Listing, Mapping
 from auditor.static.records import Record
 from auditor.static.values import (
@@ -57,7 +58,7 @@ class LibraryCalls:
         receiver = obj.receiver
         values = ([receiver] if receiver is not None else []) + args
         if name in lib.CROSS_ENTROPY:
-            return self.cross_entropy(values, keywords)
+            return self.cross_entropy(values, keywords, normalised=name != "nll_loss")
         if name in lib.GATHERS and len(values) >= 2:
             index = keywords.get("index") or values[-1]
             return self.pick(values[0], Value(self.spread(index), at=index.at, solid=True))
@@ -111,7 +112,8 @@ class LibraryCalls:
             return self.unknown_method(receiver, values)
         out = self.opaque(everything)
         if name in lib.DISTRIBUTIONS:
-            out.facts = out.facts | {(FLAG, "distribution")} | ({(FLAG, "softmax")} if name == "softmax" else NONE)
+            more = {(FLAG, "distribution")} | ({(FLAG, "softmax")} if name == "softmax" else NONE)
+            out.facts = formed(out.facts, ROW) | more
         elif name == "exp" and any(f[0] == SCORED for f in out.facts):
             spread = {(FLAG, "spread", self.here())} if (FLAG, "per byte") in out.facts else NONE
             out.facts = out.facts | {(FLAG, "probability")} | spread
@@ -121,6 +123,8 @@ class LibraryCalls:
             out.facts = out.facts | {(FLAG, "spread", self.here())}
         elif name in lib.ARG_SELECTIONS:
             out.facts = frozenset(f for f in out.facts if f[0] != COUNTS)
+        elif name in lib.KEY_JOINS and len(values) >= 2:
+            out.facts |= self.joined(values[0], values[1])
         elif name == "bincount":
             self.mark_table(out)
         out.solid = True

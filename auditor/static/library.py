@@ -44,6 +44,8 @@ SHUFFLES = frozenset(
 )
 # Of these, the ones that draw independently: some items come twice, others never.
 DRAWS = frozenset({"randint", "choice", "rand", "choices", "sample", "integers", "randrange"})
+# Functions that join two numbers into a key.
+KEY_JOINS = frozenset({"bitwise_xor", "bitwise_or", "logical_xor", "__xor__"})
 # Without gradients.
 NO_GRAD = frozenset({"no_grad", "inference_mode"})
 PARAMETER_LISTS = frozenset({"parameters", "named_parameters", "buffers", "named_buffers"})

@@ -12,6 +12,7 @@ from collections.abc import Callable
 from auditor.static.assignments import Assignments
 from auditor.static.builtin_calls import BuiltinCalls
 from auditor.static.calls import Calls
+from auditor.static.counting import Counting
 from auditor.static.expressions import Expressions
 from auditor.static.heap import Class, Frame, Function, Instance, Journal, Listing, Module
 from auditor.static.learning import Learning
@@ -21,7 +22,7 @@ from auditor.static.making import Making
 from auditor.static.program import Sources
 from auditor.static.records import BranchRecord, LoopRecord, Record, Where
 from auditor.static.subscripts import Subscripts
-from auditor.static.values import FLAG, PARAMS, SCORED, UNKNOWN, Value, constant, join, picked
+from auditor.static.values import FLAG, NONE, PARAMS, SCORED, UNKNOWN, Value, constant, join, picked
 
 # Syntax nodes visited before the machine gives up, and how deep loops are walked twice.
 STEP_BUDGET = 400_000
@@ -36,7 +37,7 @@ class Exhausted(Exception):
     """The step budget is spent."""
 
 
-class Machine(Expressions, Subscripts, Assignments, Calls, BuiltinCalls, LibraryCalls, Learning, Making):
+class Machine(Expressions, Subscripts, Assignments, Calls, BuiltinCalls, LibraryCalls, Learning, Making, Counting):
     """One walk of one program under one set of settings.
 
     Attributes:
@@ -175,7 +176,8 @@ class Machine(Expressions, Subscripts, Assignments, Calls, BuiltinCalls, Library
             return
         numeric = held.obj is None and not held.base and (held.known or held.low is not None or not held.solid)
         if PARAMS in {f[0] for f in held.facts} or (not numeric and held.obj is None):
-            self.mutate(held, self.used(change), overwrite=False)
+            joined = self.joined(held, change) if held.obj is None else NONE
+            self.mutate(held, self.used(change) | joined, overwrite=False)
             return
         self.assign(node.target, self.arithmetic(node.op, held, change))
 

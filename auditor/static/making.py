@@ -160,6 +160,7 @@ class Making:
     def write_file(self, values: Args, keywords: Keywords) -> None:
         """`torch.save(obj, path_or_buffer)`, `path.write_bytes(data)`."""
         content = frozenset().union(NONE, *(self.stored(v) for v in values))
+        content |= self.kept_counts(content)
         content = frozenset(f for f in content if f[0] in (LEARNT, TOKENS, FLAG, COUNTS)) | {(FLAG, "artifact")}
         target = next((name for v in reversed(values) if (name := self.file_name(v))), None)
         if target is not None:

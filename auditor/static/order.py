@@ -7,13 +7,13 @@ names the places that prove it, in the order in which they happen.
 from __future__ import annotations
 
 from collections.abc import Iterable, Iterator
-from dataclasses import dataclass
 
 from auditor.findings import Status
+from auditor.static.mixtures import count_verdicts
+from auditor.static.verdicts import Verdict
 from auditor.timeline import (
     Branch,
     Calibrate,
-    Counted,
     Event,
     Loop,
     Node,
@@ -31,16 +31,6 @@ from auditor.timeline import (
     Update,
     Via,
 )
-
-
-@dataclass(frozen=True)
-class Verdict:
-    """One answer: rule id, status, one line in words, and (place, what happens there) in order."""
-
-    rule: str
-    status: Status
-    summary: str
-    chain: tuple[tuple[Place, str], ...] = ()
 
 
 def order_verdicts(timeline: Timeline) -> list[Verdict]:
@@ -204,80 +194,6 @@ def _chain(timeline: Timeline, reads: list[Read], score: Score, seen: Seen) -> t
     report = next((e for e in timeline.events() if isinstance(e, Report) and e.headline), None)
     if report is not None:
         chain.append((report.place, "reports this score"))
-    return tuple(chain)
-
-
-# -- counts ------------------------------------------------------------------------------------------------------------
-
-
-def count_verdicts(timeline: Timeline) -> Iterator[Verdict]:
-    """Counts of evaluated tokens that take part in the claimed number."""
-    reports = [e for e in timeline.events() if isinstance(e, Report) and e.headline]
-    counts = {c: report for report in reports for c in report.counts}
-    for report in reports:
-        yield from _indicator_verdicts(report)
-    live = [c for c in counts if c.split in (Split.VAL, Split.UNKNOWN, Split.TRAIN)]
-    if not live:
-        return
-    keyed = [c for c in live if c.target_in_key]
-    own = [c for c in live if c.own_tokens]
-    report = counts[live[0]]
-    if keyed:
-        yield Verdict(
-            "PG-C2-hashed-ngram-cache", Status.FAIL,
-            "a count table is read with the token being scored in its key, and the count enters its probability",
-            _count_chain(timeline, keyed, report),
-        )  # fmt: skip
-    if report.spread:
-        chain = (
-            (report.spread[0], "divides the loss of a token over its bytes"),
-            *_count_chain(timeline, live, report),
-        )
-        yield Verdict(
-            "PG-C2-byte-mixer", Status.FAIL,
-            "a byte model is mixed with the loss of the realised token spread over its bytes", chain,
-        )  # fmt: skip
-    yield Verdict(
-        "PG-C2-normalisation", Status.FAIL,
-        "counts enter the probability of the realised token only; no distribution over the vocabulary is formed",
-        _count_chain(timeline, live, report),
-    )  # fmt: skip
-    if own:
-        yield Verdict(
-            "PG-C4-single-pass", Status.FAIL,
-            "a count table already holds the tokens it helps to score",
-            _count_chain(timeline, own, report),
-        )  # fmt: skip
-
-
-def _indicator_verdicts(report: Report) -> Iterator[Verdict]:
-    """Probabilities changed at the realised token only, without a count table; compiled code nobody can read."""
-    if report.native:
-        chain = ((report.native[0], "loads compiled code"), (report.place, "reports what it took part in"))
-        for rule in ("PG-C2-normalisation", "PG-C2-hashed-ngram-cache", "PG-C2-byte-mixer", "PG-C1-ngram-target-gate"):
-            words = "compiled code takes part in the claimed number; what it does could not be read"
-            yield Verdict(rule, Status.UNKNOWN, words, chain)
-    if report.indicators:
-        chain = (
-            (report.indicators[0], "adds a comparison with the target to its probability"),
-            (report.place, "reports it"),
-        )
-        words = "a number for the realised token is mixed into its probability; no distribution is formed"
-        yield Verdict("PG-C2-normalisation", Status.FAIL, words, chain)
-    if report.spread and not report.counts:
-        chain = (
-            (report.spread[0], "divides the loss of a token over its bytes"),
-            (report.place, "reports the mixture"),
-        )
-        words = "the loss of the realised token is spread over its bytes and mixed with another model"
-        yield Verdict("PG-C2-byte-mixer", Status.FAIL, words, chain)
-
-
-def _count_chain(timeline: Timeline, counts: list[Counted], report: Report) -> tuple[tuple[Place, str], ...]:
-    updates = [e for e in timeline.events() if isinstance(e, Update) and e.via is Via.TABLE]
-    chain = [(u.place, "counts tokens") for u in updates[:1]]
-    chain += [(c.place, "reads the count") for c in counts[:2]]
-    chain.append((report.place, "the count is part of this number"))
     return tuple(chain)
 
 

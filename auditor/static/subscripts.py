@@ -14,10 +14,8 @@ from auditor.static.values import (
     TOKENS,
     UNKNOWN,
     WHERE,
-    Facts,
     Value,
     constant,
-    disjoint,
     join,
     limited,
     picked,
@@ -107,10 +105,12 @@ class Subscripts:
         facts = picked(held.facts, at, index.offset)
         if (FLAG, "random") in keys and any(f[0] == TOKENS and f[1] == "val" for f in held.facts):
             facts |= {(FLAG, "partial", self.here(), "draws positions at random")}
+        key_tokens = frozenset(f for f in keys if f[0] in (TOKENS, LEARNT, COUNTS))
         if any(f[0] == TABLE for f in facts):
-            facts = self.table_read(facts, keys)
+            # Without a token in the index it is a slice or one of several tables: nothing was looked up yet.
+            facts = self.table_read(facts, keys) if key_tokens else facts
         else:
-            key_tokens = frozenset(f for f in keys if f[0] in (TOKENS, LEARNT, COUNTS))
+            facts = self.reread(facts, keys)
             if key_tokens and any(f == (FLAG, "distribution") for f in facts):
                 return self.score_at(held, facts, index)
             facts |= key_tokens
@@ -181,27 +181,3 @@ class Subscripts:
         fresh = Value(facts, out.const, out.obj, out.at | index.at, out.base or out, out.solid)
         fresh.others = out.others
         return fresh
-
-    def table_read(self, facts: Facts, keys: Facts) -> Facts:
-        """Facts of a count read from a table: its content influences like a state, the key is remembered."""
-        out: set = set()
-        tables = [f for f in facts if f[0] == TABLE]
-        for fact in facts:
-            if fact[0] == TOKENS:
-                out.add((LEARNT, fact[1], fact[2], fact[3], -tables[0][1], "table", tables[0][2]))
-            elif fact[0] not in (COUNTS, TABLE):
-                out.add(fact)
-        key_tokens = [f for f in keys if f[0] == TOKENS]
-        reach = max((f[3] for f in key_tokens), default=-99)
-        place = self.here()
-        for table in tables:
-            splits = {f[1] for f in facts if f[0] in (TOKENS, LEARNT)}
-            split = "val" if "val" in splits else next(iter(splits), "")
-            own = any(
-                f[0] in (TOKENS, LEARNT) and f[1] == k[1] == "val" and not disjoint(f[2], k[2])
-                for f in facts
-                for k in key_tokens
-            )
-            out.add((COUNTS, table[1], reach, split, place, own))
-        out |= {f for f in keys if f[0] in (TOKENS, LEARNT)}
-        return frozenset(out)

@@ -172,10 +172,11 @@ class _Builder:
         numbers = {f[1] for f in record.facts if f[0] == SCORED}
         reach = min((s.offset for s in self.machine.scores if s.number in numbers and s.split == "val"), default=1)
         counts = {
-            (f[4], f[3], f[2] >= reach, f[5]): Counted(
-                _place(f[4]), _SPLITS.get(f[3], Split.OTHER), f[2] >= reach, f[5]
+            (f[4], f[3], f[2] >= reach, f[5], f[7]): Counted(
+                _place(f[4]), _SPLITS.get(f[3], Split.OTHER), f[2] >= reach, f[5],
+                next((_place(place) for place, latest in sorted(f[6], reverse=True) if latest == f[2]), None), f[7],
             )
-            for f in record.facts
+            for f in sorted(record.facts, key=repr)
             if f[0] == COUNTS
         }
         spread = tuple(_place(f[2]) for f in record.facts if f[0] == FLAG and f[1] == "spread")

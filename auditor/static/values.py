@@ -9,7 +9,7 @@ a set union:
     (SCORED, number)                                 contains the loss booked as score event `number`
     (GRAPH, owner)                                   computed with the parameters of this owner, gradients can flow
     (PARAMS, owner)                                  *is* a parameter (or a collection of parameters) of this owner
-    (COUNTS, table, keyed, split)                    contains a count read from this table
+    (COUNTS, table, reach, split, ...)               contains a count read from this table (`counting.count`)
     (FILE, split)                                    is a path or pattern of files of this split
     (TABLE, number, place)                           is a table that counts at token-derived keys
     (WHERE, loop, pass)                              a tensor of positions that were stored in this iteration

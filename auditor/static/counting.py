@@ -1,0 +1,190 @@
+"""Counts of the abstract machine: tables that count tokens, the keys they are read with, rows that become distributions.
+
+Whether a count may enter a probability is decided by three things that are followed here. The *reach* of a key is the
+latest token in it: a key that reaches the scored token was formed with the answer. A count divided by the count of a
+shorter key is the estimate of one token only. A row of counts that is divided by its own sum, or goes through a softmax,
+is a distribution over the vocabulary.
+"""
+
+from __future__ import annotations
+
+from auditor.static.heap import Listing
+from auditor.static.records import UpdateRecord, Where
+from auditor.static.values import (
+    COUNTS,
+    FLAG,
+    GRAPH,
+    LEARNT,
+    NONE,
+    PARAMS,
+    SCORED,
+    TABLE,
+    TOKENS,
+    UNKNOWN,
+    Fact,
+    Facts,
+    Value,
+    disjoint,
+    limited,
+)
+
+# Reach of a count that was read without a token in its key, and of one that was divided by a count of a shorter key.
+NO_KEY, BEYOND = -99, 99
+# How a count takes part: as a number for one token, as a row over the vocabulary that sums to one, or as a row whose
+# sum nobody can tell.
+SINGLE, ROW, LOOSE = "single", "row", "loose"
+_MAX_JOINS = 12
+Joins = frozenset[tuple[Where, int]]
+_NO_KEYS = frozenset({GRAPH, PARAMS, SCORED, COUNTS, LEARNT})
+
+
+def count(table: int, reach: int, split: str, place: Where, own: bool, joins: Joins = NONE, form: str = SINGLE) -> Fact:
+    """The fact of a count: which table, latest token of the key, tokens it was filled with, where it was read.
+
+    `own`: the table already held the tokens of the key; `joins`: (place, reach) where tokens were joined to the key.
+    """
+    return (COUNTS, table, reach, split, place, own, joins, form)
+
+
+def formed(facts: Facts, form: str) -> Facts:
+    """The same facts with every count taking part as `form`; what is a row once stays one."""
+    return frozenset((*f[:7], form) if f[0] == COUNTS and f[7] != ROW else f for f in facts)
+
+
+def _joins(keys: Facts) -> Joins:
+    return frozenset(sorted({(f[2], f[3]) for f in keys if f[:2] == (FLAG, "joined")})[-_MAX_JOINS:])
+
+
+def _beyond(fact: Fact, over: list[Fact]) -> Fact:
+    """A count whose key is that of a count in `over` and one token more: it is about that token alone."""
+    shorter = [f for f in over if f[1] != fact[1] and f[2] != NO_KEY and (fact[2] > f[2] or fact[6] > f[6])]
+    if not shorter:
+        return fact
+    extra = fact[6] - shorter[0][6]
+    reach = max((r for _, r in extra), default=0)
+    return (*fact[:2], BEYOND, *fact[3:6], frozenset((place, BEYOND) for place, r in extra if r == reach), fact[7])
+
+
+class Counting:
+    """Mixed into `Machine`."""
+
+    # -- filling ---------------------------------------------------------------------------------------------------
+
+    def mark_table(self, held: Value) -> None:
+        """The value counts things at token-derived keys."""
+        target = held.base or held
+        if not any(f[0] == TABLE for f in target.facts):
+            self.table_count += 1
+            fact = (TABLE, self.table_count, self.here())
+            self.journal.facts(target, target.facts | {fact})
+            if target is not held:
+                self.journal.facts(held, held.facts | {fact})
+
+    def table_update(self, held: Value, tokens: Facts) -> None:
+        """Tokens are counted in a table."""
+        table = next((f for f in (held.base or held).facts if f[0] == TABLE), None)
+        if table is not None:
+            for split in sorted({f[1] for f in tokens}):
+                at = frozenset().union(*(f[2] for f in tokens if f[1] == split))
+                record = UpdateRecord(
+                    "update", self.here(), split=split, at=at, owner=-table[1], how="table", facts=tokens
+                )
+                self.updates.append(record)
+                self.emit(record)
+
+    # -- keys ------------------------------------------------------------------------------------------------------
+
+    def joined(self, left: Value, right: Value) -> Facts:
+        """Two numbers made of tokens become one key at this line; nothing for any other arithmetic."""
+        reach = NO_KEY
+        for value in (left, right):
+            if any(f[0] in _NO_KEYS for f in value.facts):
+                return NONE
+            latest = max((f[3] for f in value.facts if f[0] == TOKENS), default=None)
+            if latest is None:
+                return NONE
+            reach = max(reach, latest)
+        return frozenset({(FLAG, "joined", self.here(), reach)})
+
+    # -- reading ---------------------------------------------------------------------------------------------------
+
+    def table_read(self, facts: Facts, keys: Facts) -> Facts:
+        """Facts of a count read from a table: its content influences like a state, the key is remembered."""
+        out: set = set()
+        tables = [f for f in facts if f[0] == TABLE]
+        for fact in facts:
+            if fact[0] == TOKENS:
+                out.add((LEARNT, fact[1], fact[2], fact[3], -tables[0][1], "table", tables[0][2]))
+            elif fact[0] not in (COUNTS, TABLE):
+                out.add(fact)
+        key_tokens = [f for f in keys if f[0] == TOKENS]
+        reach = max((f[3] for f in key_tokens), default=NO_KEY)
+        joins = _joins(keys)
+        for table in tables:
+            splits = {f[1] for f in facts if f[0] in (TOKENS, LEARNT)}
+            split = "val" if "val" in splits else next(iter(splits), "")
+            own = any(
+                f[0] in (TOKENS, LEARNT) and f[1] == k[1] == "val" and not disjoint(f[2], k[2])
+                for f in facts
+                for k in key_tokens
+            )
+            out.add(count(table[1], reach, split, self.here(), own, joins))
+        out |= {f for f in keys if f[0] in (TOKENS, LEARNT)}
+        return frozenset(out)
+
+    def kept_counts(self, facts: Facts) -> Facts:
+        """What a file keeps of a table: counts that nobody has read with a key yet."""
+        splits = {f[1] for f in facts if f[0] in (TOKENS, LEARNT)}
+        split = "val" if "val" in splits else next(iter(sorted(splits)), "")
+        return frozenset(count(f[1], NO_KEY, split, self.here(), False) for f in facts if f[0] == TABLE)
+
+    def reread(self, facts: Facts, keys: Facts) -> Facts:
+        """Counts that came from a file are read with this key."""
+        reach = max((f[3] for f in keys if f[0] == TOKENS), default=NO_KEY)
+        if reach == NO_KEY:
+            return facts
+        joins = _joins(keys)
+        return frozenset(
+            count(f[1], reach, f[3], self.here(), f[5], joins) if f[0] == COUNTS and f[2] == NO_KEY else f
+            for f in facts
+        )
+
+    # -- distributions ---------------------------------------------------------------------------------------------
+
+    def divided(self, facts: Facts, left: Value, right: Value) -> Facts:
+        """A count divided by the sum of its row is a distribution; divided by the count of a shorter key it is not."""
+        over = [f for f in right.facts if f[0] == COUNTS]
+        mine = {f[1] for f in left.facts if f[0] == COUNTS}
+        if not over or not mine:
+            return facts
+        if (FLAG, "sum") in right.facts and mine <= {f[1] for f in over}:
+            return formed(facts - {(FLAG, "sum")}, ROW)
+        return frozenset(_beyond(f, over) if f[0] == COUNTS and f[1] in mine else f for f in facts)
+
+    def method_sum(self, receiver: Value, args: list[Value], keywords: dict[str, Value]) -> Value | None:
+        """The sum of a row of counts."""
+        kinds = {f[0] for f in receiver.facts}
+        if receiver.obj is not None or COUNTS not in kinds or SCORED in kinds:
+            return None
+        out = Value(limited(self.used(receiver) | {(FLAG, "sum")}), UNKNOWN, None, receiver.at, solid=True)
+        out.offset = receiver.offset
+        return out
+
+    def function_where(self, args: list[Value], keywords: dict[str, Value]) -> Value | None:
+        """`where(condition, a, b)`: positions stay positions."""
+        if len(args) != 3:
+            return None
+        out = self.opaque(args)
+        out.solid = True
+        out.offset = max(args[1].offset, args[2].offset)
+        return out
+
+    def function_concatenate(self, args: list[Value], keywords: dict[str, Value]) -> Value | None:
+        """`concatenate([a, b])`: positions stay positions."""
+        if not args or not isinstance(args[0].obj, Listing):
+            return None
+        out = self.opaque([*args, *keywords.values()])
+        out.solid = True
+        merged = self.elements(args[0])
+        out.offset = merged.offset
+        return out

@@ -1,0 +1,109 @@
+"""What a symbolic timeline says about probabilities that are mixed with something else: counts, bytes, compiled code.
+
+Pure functions on `auditor.timeline` types, as in `auditor.static.order`.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+
+from auditor.findings import Status
+from auditor.static.verdicts import Verdict
+from auditor.timeline import Counted, Place, Report, Score, Split, Timeline, Update, Via
+
+Chain = tuple[tuple[Place, str], ...]
+
+
+def count_verdicts(timeline: Timeline) -> Iterator[Verdict]:
+    """Counts, bytes, comparisons with the target and compiled code that take part in the claimed number."""
+    reports = [e for e in timeline.events() if isinstance(e, Report) and e.headline]
+    counts = {c: report for report in reports for c in report.counts}
+    for report in reports:
+        yield from _native(report)
+        yield from _indicators(report)
+        yield from _spread(timeline, report)
+    live = [c for c in counts if c.split in (Split.VAL, Split.UNKNOWN, Split.TRAIN)]
+    if not live:
+        return
+    report = counts[live[0]]
+    yield from _counted(timeline, live, report)
+    own = [c for c in live if c.own_tokens]
+    if own:
+        words = "a count table already holds the tokens it helps to score"
+        yield Verdict("PG-C4-single-pass", Status.FAIL, words, _chain(timeline, own, report))
+
+
+def _counted(timeline: Timeline, live: list[Counted], report: Report) -> Iterator[Verdict]:
+    """Keys that hold the target, counts that enter as a number for one token, rows over the vocabulary."""
+    keyed = [c for c in live if c.target_in_key]
+    single = [c for c in live if c.form == "single" or c.target_in_key]
+    loose = [c for c in live if c.form == "loose" and c not in single]
+    if keyed:
+        yield Verdict(
+            "PG-C2-hashed-ngram-cache", Status.FAIL,
+            "a count table is read with the token being scored in its key, and the count enters its probability",
+            _chain(timeline, keyed, report),
+        )  # fmt: skip
+    if single:
+        yield Verdict(
+            "PG-C2-normalisation", Status.FAIL,
+            "counts enter the probability of the realised token only; no distribution over the vocabulary is formed",
+            _chain(timeline, keyed or single, report),
+        )  # fmt: skip
+    elif loose:
+        yield Verdict(
+            "PG-C2-normalisation", Status.WARN,
+            "counts are mixed into a row over the vocabulary, and nothing shows that the row still sums to one",
+            _chain(timeline, loose, report),
+        )  # fmt: skip
+    else:
+        words = "counts enter through a row over the vocabulary that is divided by its sum or goes through a softmax"
+        for rule in ("PG-C2-normalisation", "PG-C2-hashed-ngram-cache"):
+            yield Verdict(rule, Status.PASS, words, _chain(timeline, live, report))
+
+
+def _native(report: Report) -> Iterator[Verdict]:
+    """Compiled code that nobody read takes part in the number."""
+    if not report.native:
+        return
+    chain = ((report.native[0], "loads compiled code"), (report.place, "reports what it took part in"))
+    words = "compiled code takes part in the claimed number; what it does could not be read"
+    for rule in ("PG-C2-normalisation", "PG-C2-hashed-ngram-cache", "PG-C2-byte-mixer", "PG-C1-ngram-target-gate"):
+        yield Verdict(rule, Status.UNKNOWN, words, chain)
+
+
+def _indicators(report: Report) -> Iterator[Verdict]:
+    """Probabilities changed at the realised token only, without a count table."""
+    if not report.indicators or report.counts:
+        return
+    chain = (
+        (report.indicators[0], "adds a comparison with the target to its probability"),
+        (report.place, "reports it"),
+    )
+    words = "a number for the realised token is mixed into its probability; no distribution is formed"
+    yield Verdict("PG-C2-normalisation", Status.FAIL, words, chain)
+
+
+def _spread(timeline: Timeline, report: Report) -> Iterator[Verdict]:
+    """The loss of a token is divided over its bytes and mixed there."""
+    if not report.spread:
+        return
+    live = [c for c in report.counts if c.split in (Split.VAL, Split.UNKNOWN, Split.TRAIN)]
+    rest = _chain(timeline, live, report) if live else ((report.place, "reports the mixture"),)
+    words = "the loss of the realised token is spread over its bytes and mixed with another model there"
+    chain = ((report.spread[0], "divides the loss of a token over its bytes"), *rest)
+    yield Verdict("PG-C2-byte-mixer", Status.FAIL, words, chain)
+
+
+def _chain(timeline: Timeline, counts: list[Counted], report: Report) -> Chain:
+    """Where tokens are counted, where the target enters the key, where the count is read, scored and reported."""
+    updates = [e for e in timeline.events() if isinstance(e, Update) and e.via is Via.TABLE]
+    chain = [(u.place, "counts tokens") for u in updates[:1]]
+    entered = next((c.entered for c in counts if c.entered is not None and c.target_in_key), None)
+    if entered is not None:
+        chain.append((entered, "the token being scored enters the key"))
+    chain += [(c.place, "reads the count") for c in counts[:2]]
+    scores = [e for e in timeline.events() if isinstance(e, Score) and e.counted]
+    chain += [(s.place, "the loss of the model it is mixed with") for s in scores[-1:]]
+    chain.append((report.place, "the count is part of this number"))
+    return tuple(chain)
