@@ -16,6 +16,7 @@ from auditor.static.byte_evaluate import Tables, after, bytes_at, called, classi
 from auditor.static.byte_interpreter import Interpreter
 from auditor.static.byte_operators import Stuck
 from auditor.static.byte_roles import defined, idle, looked_at, roles, strangers
+from auditor.static.byte_units import TOKENS_FOR_BYTES, formulas
 from auditor.static.byte_verdict import (
     CONSTANT,
     CORRECT,
@@ -26,6 +27,7 @@ from auditor.static.byte_verdict import (
     WRONG,
     BytePlace,
     ByteTable,
+    FormulaFault,
 )
 from auditor.static.parse import parse_module
 
@@ -81,6 +83,7 @@ class _Reader:
     def __init__(self, modules: list[tuple[Layer, ast.Module]]) -> None:
         self.modules = modules
         self.why: list[str] = []
+        self.number: tuple[float, BytePlace] | None = None  # bytes per token of a whole vocabulary
 
     def verdict(self) -> ByteTable:
         tables = self._tables()
@@ -91,9 +94,31 @@ class _Reader:
             for path in [layer.name]
         ]
         result = self._judge(tables, counts)
-        result.sidecar = self._sidecar()
         constant = self._constant() if result.status != CORRECT else None
-        return constant or result
+        result = constant or result
+        result.sidecar = self._sidecar()
+        self._formula(result, tables)
+        return result
+
+    def _formula(self, result: ByteTable, tables: list[Tables]) -> None:
+        """Adds what the printed BPBs are made of."""
+        trees = [tree for _, tree in self.modules]
+        bases = {name for table in tables for name, role in roles(trees, table).of.items() if role == "base"}
+        printed = formulas([(layer.name, tree) for layer, tree in self.modules], frozenset(bases))
+        known_ones = [formula for formula in printed if formula.fault is not None]
+        wrong = [formula for formula in known_ones if formula.fault]
+        result.formulas = (len(known_ones) - len(wrong), len(known_ones), len(printed))
+        for bug in dict.fromkeys(formula.fault for formula in wrong):
+            if bug == TOKENS_FOR_BYTES and result.status != NONE:
+                continue  # the table that counts is there: a progress print of bits per token
+            same = [formula for formula in wrong if formula.fault == bug]
+            where = [self._place(f.path, f.line, "BPB printed here") for f in same[-2:]]
+            where += [self._place(path, line, "made here") for path, line in same[-1].lines if line != same[-1].line]
+            result.faults.append(FormulaFault(bug or "", tuple(where), len(same) == len(known_ones)))
+        if result.status == NONE and result.faults and result.faults[0].everywhere:
+            fault = result.faults[0]
+            result.status, result.bug, result.places = WRONG, fault.bug, list(fault.places)
+            result.reason = f"{fault.bug}: the printed BPB is no quotient of bits and bytes"
 
     # ---- tables
 
@@ -118,6 +143,9 @@ class _Reader:
         except Stuck as stuck:
             self.why.append(f"the table at {layer.name}:{builder.line} could not be evaluated ({stuck})")
             return None
+        only = values[0][1] if len(values) == 1 else None
+        if builder.statements is None and isinstance(only, float) and 1 < only < 16:
+            self.number = (only, self._place(layer.name, builder.line, "one number of bytes per token"))
         return classify(values, builder, layer.name)
 
     # ---- verdict
@@ -219,6 +247,9 @@ class _Reader:
         alone = self._byte_vocabulary(counts) if counts else None
         if alone is not None:
             return alone
+        if self.number is not None and not counts:
+            text = "bytes per token are one number, computed from the vocabulary and not from the scored tokens"
+            return ByteTable(WRONG, CONSTANT, text, [self.number[1]])
         if self.why:
             return ByteTable(UNDECIDED, reason="; ".join(self.why[:2]), places=self._site_places(counts))
         if counts:

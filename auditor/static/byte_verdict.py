@@ -26,6 +26,21 @@ class BytePlace:
     what: str
 
 
+@dataclass(frozen=True)
+class FormulaFault:
+    """A printed BPB that is not losses / ln 2 / bytes.
+
+    Attributes:
+        bug: name of the fault.
+        places: where the value is printed, then the lines it is made in.
+        everywhere: every BPB of the program whose making is known has this fault.
+    """
+
+    bug: str
+    places: tuple[BytePlace, ...]
+    everywhere: bool
+
+
 @dataclass
 class ByteTable:
     """Verdict on the byte count of a program.
@@ -38,6 +53,7 @@ class ByteTable:
         ratio: estimated bytes counted over bytes of the text; 1.0 when they agree, None when not known.
         minor: a difference at document starts only (below 0.04 % of the bytes).
         sidecar: per-token bytes can also come from a file (transformed texts).
+        faults: printed BPBs whose formula is wrong; `formulas`: (known to be right, known at all, printed).
     """
 
     status: str
@@ -47,3 +63,5 @@ class ByteTable:
     ratio: float | None = None
     minor: str = ""
     sidecar: list[BytePlace] = field(default_factory=list)
+    faults: list[FormulaFault] = field(default_factory=list)
+    formulas: tuple[int, int, int] = (0, 0, 0)
