@@ -1,7 +1,8 @@
-"""`python -m reference train|quantize|evaluate|smoke|data`, alone or under torchrun."""
+"""`python -m reference train|quantize|evaluate|smoke|check|data`, alone or under torchrun."""
 
 from __future__ import annotations
 
+import os
 import tempfile
 import time
 from collections.abc import Callable
@@ -10,17 +11,24 @@ from typing import Any
 
 import click
 
-from reference.errors import DataError, UserError
+from reference.errors import ArtifactError, DataError, UserError
 
 
 class _Group(click.Group):
-    """Shows a `UserError` as one message and exits with code 2."""
+    """Shows errors that a user can act on as one message and exits with code 2."""
 
     def invoke(self, ctx: click.Context) -> Any:
         try:
             return super().invoke(ctx)
         except UserError as error:
             raise click.UsageError(str(error)) from error
+        except OSError as error:
+            raise click.UsageError(f"{error.filename or 'file system'}: {error.strerror or error}") from error
+        except RuntimeError as error:
+            if type(error).__name__ != "OutOfMemoryError":  # torch's; it is not imported for every command
+                raise
+            hint = "lower data.batch_tokens or eval.batch_tokens, or set run.loss_chunk=16384 (cross entropy in parts)"
+            raise click.UsageError(f"the GPU ran out of memory: {hint}") from error
 
 
 @click.group(cls=_Group, context_settings={"help_option_names": ["-h", "--help"], "show_default": True})
@@ -60,10 +68,18 @@ def _workspace(options: dict[str, Any], name: str, *, new_log: bool = True) -> A
     if loaded.run.threads:
         torch.set_num_threads(loaded.run.threads)
     if loaded.run.deterministic:
+        os.environ.setdefault("CUBLAS_WORKSPACE_CONFIG", ":4096:8")  # cuBLAS refuses to run without
         torch.use_deterministic_algorithms(True)
     run_id = options["run_id"] or f"{name}_{time.strftime('%Y%m%d_%H%M%S')}"
     log = RunLog(options["out"] / "logs" if joined.first else None, run_id, header=new_log)
     return pipeline.Workspace(loaded, options["data_dir"], options["out"], joined, log)
+
+
+def _present(path: Path, option: str) -> Path:
+    """The path, when there is a file."""
+    if not path.is_file():
+        raise ArtifactError(f"{path} is not there: train first with the same --out, or name a file with {option}")
+    return path
 
 
 def _leave(code: int = 0) -> None:
@@ -94,7 +110,8 @@ def quantize(weights: Path | None, **options: Any) -> None:
     from reference.quantize.calibrate import collect_hessians
 
     work = _workspace(options, "quantize")
-    model = pipeline.load_model(work, weights or work.out / pipeline.WEIGHTS_FILE)
+    path = _present(weights or work.out / pipeline.WEIGHTS_FILE, "--weights")
+    model = pipeline.load_model(work, path)
     needs = any(rule.gptq for rule in work.config.quant.rules)
     hessians = collect_hessians(model, work.train_stream(), work.config, work.ranks) if needs else None
     pipeline.quantize(work, model, hessians)
@@ -119,7 +136,8 @@ def evaluate(artifact: Path | None, mode: str, resume: bool, **options: Any) -> 
     modes = pipeline.MODES if mode == "all" else (mode,)
     if mode == "all" and not work.config.ttt.enabled:
         modes = ("standard", "sliding")
-    pipeline.evaluate(work, artifact or work.out / pipeline.ARTIFACT_FILE, modes, resume=resume)
+    path = _present(artifact or work.out / pipeline.ARTIFACT_FILE, "--artifact")
+    pipeline.evaluate(work, path, modes, resume=resume)
     _leave()
 
 
@@ -153,6 +171,39 @@ def smoke(texts: tuple[Path, ...], tokenizer: str, out: Path | None, overrides: 
             click.echo(f"{'ok  ' if check.holds else 'FAIL'} {check.what}")
         click.echo(f"{'passed' if result.passed else 'FAILED'} in {time.perf_counter() - began:.1f} s")
     _leave(0 if result.passed else 1)
+
+
+@main.command()
+@click.option("--config", "config_name", default="", help="Default: pr612 on a GPU, smoke on a CPU.")
+@click.option("--set", "overrides", multiple=True, metavar="KEY=VALUE", help="Changes one key; repeatable.")
+@click.option("--device", type=click.Choice(["", "cpu", "cuda"]), default="", help="Empty: a GPU if any.")
+@click.option("--speed", "timed", is_flag=True, help="Then time training and evaluation, once everything agrees.")
+@click.option("--batch-tokens", type=int, default=0, help="Tokens of a timed training step; default: as configured.")
+def check(config_name: str, overrides: tuple[str, ...], device: str, timed: bool, batch_tokens: int) -> None:
+    """Compares what this device computes with plain fp32 arithmetic, then times it; exit code 1 when they differ."""
+    import torch
+
+    from reference import check as program
+    from reference import config, ranks
+
+    joined = ranks.start(device)
+    if joined.device.type == "cpu":
+        torch.set_num_threads(1)
+    name = config_name or ("smoke" if joined.device.type == "cpu" else "pr612")
+    bench = program.prepare(name, overrides, joined)
+    holds = True
+    for finding in program.run(bench):
+        holds &= finding.holds
+        if joined.first:
+            click.echo(f"{'ok  ' if finding.holds else 'FAIL'} {finding.what}: {finding.detail}".rstrip(": "))
+    if holds and timed:
+        bench.config.data.batch_tokens = batch_tokens or config.load(name, overrides).data.batch_tokens
+        for line in program.speed(bench):
+            if joined.first:
+                click.echo(line)
+    elif timed and joined.first:
+        click.echo("not timed: a rate of something wrong is of no use")
+    _leave(0 if holds else 1)
 
 
 def ranks_folder(joined: Any, temporary: str) -> str:

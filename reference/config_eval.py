@@ -87,6 +87,8 @@ class QuantConfig:
     """Least step: 1e-10, or (legacy) 1/qmax."""
     clip_search: Literal["per_row", "per_tensor"] = "per_row"
     """Best candidate for each row, or (legacy) one percentile for the whole tensor."""
+    clip_metric: Literal["output", "weights"] = "output"
+    """Squared errors weighted by the mean square of their inputs where a Hessian is known, or (legacy) all alike."""
     error_scale_dtype: Literal["float32", "float16"] = "float16"
     """Precision of the scale while errors are measured and integers rounded; float16 is what is stored."""
     prune_pct: float = 0.0

@@ -208,7 +208,8 @@ def documents_of(paths: Sequence[Path]) -> Iterator[str]:
         try:
             text = path.read_text(encoding="utf-8")
         except (OSError, UnicodeDecodeError) as error:
-            raise DataError(f"{path}: cannot be read as UTF-8 text: {error}") from error
+            reason = error.strerror if isinstance(error, OSError) else error
+            raise DataError(f"{path}: cannot be read as UTF-8 text: {reason}") from error
         if path.suffix != ".jsonl":
             yield from split_documents(text)
             continue

@@ -17,6 +17,7 @@ from reference.errors import ArtifactError, ScoringError
 from reference.ledger import Ledger
 from reference.model import GPT
 from reference.ranks import Ranks
+from reference.runlog import Meter, RunLog
 from reference.scoring import Accumulator, Score, Scorer
 from reference.validation import ValidationStream
 
@@ -30,6 +31,7 @@ class Evaluation:
         ledger: receives the events.
         state_folder: where resumable state is kept (one file for each rank); None keeps none.
         keep_losses: also return the loss of every position.
+        log: draws the progress.
     """
 
     config: Config
@@ -39,6 +41,7 @@ class Evaluation:
     ledger: Ledger = field(default_factory=Ledger)
     state_folder: Path | None = None
     keep_losses: bool = False
+    log: RunLog = field(default_factory=lambda: RunLog(None, ""))
 
     def __post_init__(self) -> None:
         compiled = self.config.run.compile and self.ranks.device.type == "cuda"
@@ -62,7 +65,8 @@ def standard(evaluation: Evaluation) -> Score:
     first, last = evaluation.ranks.slice(len(plan))
     own = plan.take(slice(first, last))
     accumulator = evaluation.accumulator()
-    evaluation.scorer.score(own, accumulator, max(data.val_batch_tokens // data.spans_per_step, 1))
+    meter = Meter(evaluation.log, "standard: rows", len(own))
+    evaluation.scorer.score(own, accumulator, max(data.val_batch_tokens // data.spans_per_step, 1), meter)
     evaluation.ledger.score(own, "standard")
     return accumulator.finish(evaluation.ranks)
 
@@ -78,11 +82,12 @@ def sliding(evaluation: Evaluation) -> Score:
     accumulator = evaluation.accumulator(allow_repeats=settings.tail == "legacy_dup")
     path = evaluation.state_path("sliding")
     begin = _resume(path, "sliding", evaluation, accumulator)
+    meter = Meter(evaluation.log, "sliding: windows", max(len(plan) - begin, 0) // evaluation.ranks.world)
     for first in range(begin, len(plan), settings.segment_windows):
         segment = plan.take(slice(first, first + settings.segment_windows))
         low, high = evaluation.ranks.slice(len(segment))
         own = segment.take(slice(low, high))
-        evaluation.scorer.score(own, accumulator, settings.batch_tokens)
+        evaluation.scorer.score(own, accumulator, settings.batch_tokens, meter)
         evaluation.ledger.score(own, "sliding")
         save_state(path, "sliding", first + settings.segment_windows, evaluation, accumulator)
     score = accumulator.finish(evaluation.ranks)

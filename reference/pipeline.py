@@ -184,7 +184,12 @@ def evaluate(work: Workspace, path: Path, modes: tuple[str, ...] = MODES, *, res
     for mode in modes:
         model = load_model(work, path)
         evaluation = Evaluation(
-            work.config, model, validation, work.ranks, state_folder=work.out / "state" if resume else None
+            work.config,
+            model,
+            validation,
+            work.ranks,
+            state_folder=work.out / "state" if resume else None,
+            log=work.log,
         )
         evaluation.ledger.add("Load", artifact=path.name)
         began = time.perf_counter()

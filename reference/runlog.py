@@ -108,12 +108,16 @@ def peak_tflops(configured: float) -> float:
     return next((peak for part, peak in PEAK_TFLOPS if part in name), 0.0)
 
 
+def _bar(done: int, total: int) -> str:
+    width = 24
+    filled = min(width, width * done // max(total, 1))
+    return f"[{'#' * filled}{'.' * (width - filled)}] {done}/{total}"
+
+
 def progress_text(step: int, steps: int, loss: float, tokens_per_second: float, mfu: float, seconds_left: float) -> str:
     """Bar with loss, tokens/s, MFU (when known) and the time left."""
-    width = 24
-    filled = min(width, width * step // max(steps, 1))
     parts = [
-        f"[{'#' * filled}{'.' * (width - filled)}] {step}/{steps}",
+        _bar(step, steps),
         f"loss {loss:.4f}",
         f"{tokens_per_second:,.0f} tok/s",
     ]
@@ -121,3 +125,22 @@ def progress_text(step: int, steps: int, loss: float, tokens_per_second: float, 
         parts.append(f"MFU {100 * mfu:.1f} %")
     parts.append("left " + time.strftime("%H:%M:%S", time.gmtime(max(seconds_left, 0))))
     return "  ".join(parts)
+
+
+class Meter:
+    """Progress line of an evaluation, redrawn at most once a second; the rate is that of this rank."""
+
+    def __init__(self, log: RunLog, what: str, total: int) -> None:
+        self.log, self.what, self.total, self.done = log, what, total, 0
+        self.began = self.drawn = time.perf_counter()
+
+    def add(self, count: int) -> None:
+        """Notes that `count` more are done."""
+        self.done += count
+        now = time.perf_counter()
+        if now - self.drawn < 1.0 and self.done < self.total:
+            return
+        self.drawn = now
+        rate = self.done / max(now - self.began, 1e-9)
+        left = time.strftime("%H:%M:%S", time.gmtime((self.total - self.done) / max(rate, 1e-9)))
+        self.log.progress(f"{self.what} {_bar(self.done, self.total)}  {rate:,.0f}/s  left {left}")

@@ -19,6 +19,7 @@ from torch import Tensor
 from reference.errors import ScoringError
 from reference.model import GPT
 from reference.ranks import Ranks
+from reference.runlog import Meter
 from reference.validation import ValidationStream, bits_per_byte
 from reference.windows import Windows, merged_ranges
 
@@ -181,8 +182,8 @@ class Scorer:
         index = begins[:, None] + torch.arange(length, device=self.device)
         return self.tokens[index].long() & 0xFFFF
 
-    def score(self, windows: Windows, accumulator: Accumulator, batch_tokens: int) -> None:
-        """Scores windows in batches and adds them up; changes nothing but the accumulator."""
+    def score(self, windows: Windows, accumulator: Accumulator, batch_tokens: int, meter: Meter | None = None) -> None:
+        """Scores windows in batches and adds them up; changes nothing but the accumulator (and the progress shown)."""
         if self.device.type == "cpu":
             batch_tokens = min(batch_tokens, CPU_BATCH_TOKENS)
         was_training = self.model.training
@@ -190,6 +191,8 @@ class Scorer:
         with torch.inference_mode():
             for batch in windows.batches(batch_tokens):
                 accumulator.add(batch, self.losses(batch, batch_tokens))
+                if meter is not None:
+                    meter.add(len(batch))
         self.model.train(was_training)
 
     def losses(self, batch: Windows, batch_tokens: int) -> Tensor:

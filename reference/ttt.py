@@ -21,7 +21,7 @@ from reference.evaluate import Evaluation, check_counts, drop_state, load_state,
 from reference.model.layers import FakeQuant, set_fake_quant
 from reference.model.roles import block_of
 from reference.ranks import Ranks
-from reference.runlog import RunLog
+from reference.runlog import Meter, RunLog
 from reference.scoring import Score
 from reference.ttt_step import TestTimeStep
 
@@ -211,11 +211,13 @@ def _run_chunks(run: _Run, unfrozen: int, frozen: int) -> Score:
         run.step.restore(tensors)
         evaluation.ledger.events[:] = meta["events"]
         first = int(meta["next"])
+    meter = Meter(log, "ttt: chunks", run.chunks - first)
     for chunk in range(first, run.chunks):
         run.score_chunk(chunk)
         if run.trains_on(chunk):
             run.train_chunk(chunk)
         run.report(chunk)
+        meter.add(1)
         if (chunk + 1) % config.eval.segment_chunks == 0:
             save_state(path, "ttt", chunk + 1, evaluation, run.sums, run.step.state())
     score = run.sums.finish(evaluation.ranks)

@@ -170,6 +170,7 @@ def _quantize(
 ) -> tuple[Integers, float | None]:
     if rule.scheme == "int_tensor":
         return quantize_tensor(weight, lo=rule.lo, hi=rule.hi, qmax=rule.qmax), None
+    importance = hessian.diagonal().float() if config.clip_metric == "output" and hessian is not None else None
     integers = quantize_rows(
         weight,
         rule.percentiles,
@@ -179,6 +180,7 @@ def _quantize(
         floor=config.scale_floor,
         search=config.clip_search,
         half_scale=config.error_scale_dtype == "float16",
+        importance_C=importance,
     )
     if not rule.gptq or hessian is None or config.gptq is None:
         return integers, None

@@ -55,10 +55,13 @@ def quantize_rows(
     floor: Literal["tiny", "absolute"] = "tiny",
     search: Literal["per_row", "per_tensor"] = "per_row",
     half_scale: bool = True,
+    importance_C: Tensor | None = None,
 ) -> Integers:
     """Quantises each row with the candidate clip of least squared error; the first of equal candidates wins.
 
     Args:
+        importance_C: factor on the squared errors of each column, such as the mean square of its inputs: then the
+            search is for the least error of the layer's output (as far as inputs are uncorrelated), not of its weights.
         percentiles: candidate clips as quantiles of |w| in the row; 1.0 is its maximum.
         search: best candidate for each row, or one percentile for all rows (legacy).
         half_scale: measure and round with the fp16 scale that is stored, not with its fp32 value.
@@ -67,7 +70,7 @@ def quantize_rows(
     steps = (row_quantiles(weight.abs(), percentiles) / qmax).clamp_min(step_floor(floor, qmax))
     if half_scale:
         steps = steps.half().float()
-    errors = torch.stack([squared_error(weight, round_to(weight, step, lo, hi), step) for step in steps])
+    errors = torch.stack([squared_error(weight, round_to(weight, step, lo, hi), step, importance_C) for step in steps])
     if search == "per_row":
         best = errors.argmin(dim=0)
         step = steps.gather(0, best[None])[0]
@@ -91,9 +94,10 @@ def round_to(weight_RC: Tensor, step_R: Tensor, lo: int, hi: int) -> Tensor:
     return torch.round(weight_RC / step_R[:, None]).clamp(lo, hi)
 
 
-def squared_error(weight_RC: Tensor, q_RC: Tensor, step_R: Tensor) -> Tensor:
-    """Mean squared error of each row, `[R]`."""
-    return (weight_RC - q_RC * step_R[:, None]).square().mean(dim=1)
+def squared_error(weight_RC: Tensor, q_RC: Tensor, step_R: Tensor, importance_C: Tensor | None = None) -> Tensor:
+    """Mean squared error of each row, `[R]`; columns weighted by their importance when it is given."""
+    squares = (weight_RC - q_RC * step_R[:, None]).square()
+    return squares.mean(dim=1) if importance_C is None else (squares @ importance_C) / squares.size(1)
 
 
 def prune(weight: Tensor, fraction: float) -> Tensor:

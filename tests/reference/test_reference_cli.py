@@ -74,6 +74,9 @@ def test_smoke_fails_loudly(tmp_path: Path) -> None:
             "make shards: reference data make",
         ),
         (["data", "inspect", "nowhere.bin"], "cannot be read"),
+        (["evaluate", "--config", "smoke", "--device", "cpu", "--out", "new"], "train first with the same --out"),
+        (["quantize", "--config", "smoke", "--device", "cpu", "--out", "new"], "name a file with --weights"),
+        (["train", "--config", "smoke", "--device", "cpu", "--out", "/dev/null/x"], "/dev/null/x"),
         (["evaluate", "--config", "smoke", "--set", "model.heads=7"], "model.heads"),
     ],
 )

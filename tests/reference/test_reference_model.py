@@ -125,21 +125,29 @@ def reference_forward(model: GPT, tokens: list[int]) -> np.ndarray:
     x = w["tok_embed"][tokens].copy()
     for t in range(n):
         hashed = (1009 * (tokens[t - 1] if t else 0) + tokens[t]) % c.bigram.buckets
-        x[t] += w["bigram.proj.weight"] @ w["bigram.table"][hashed]
+        if c.bigram.hash == "xor":
+            hashed = ((36313 * tokens[t]) ^ (27191 * tokens[t - 1])) % (c.bigram.buckets - 1)
+            hashed = hashed if t else c.bigram.buckets - 1
+        x[t] += w.get("bigram.scale", 1.0) * (w["bigram.proj.weight"] @ w["bigram.table"][hashed])
     x = rms(x)
     gate, plain = sigmoid(w["smear.gate"]), x.copy()
     for t in range(n):
-        if tokens[t] != 1:
+        if tokens[t] != 1 or not c.smear.mask_bos:
             x[t] = (1 - gate) * plain[t] + gate * (plain[t - 1] if t else 0)
     x0, skips, half = x.copy(), [], c.layers // 2
     shared = w["value_embed.scale"] * (w["value_embed.table"][tokens] @ w["value_embed.proj.weight"].T)
     for l in range(c.layers):
         if l >= half and skips:
-            a, skip = sigmoid(w["skip_gates"][l - half]), skips.pop()
-            x = a * x + (1 - a) * w["skip_weights"][l - half] * skip
+            skip = w["skip_weights"][l - half] * skips.pop()
+            if c.skip_mode == "gated":
+                a = sigmoid(w["skip_gates"][l - half])
+                x = a * x + (1 - a) * skip
+            else:
+                x = x + skip
         p = f"blocks.{l}."
         y = w[p + "resid_mix"][0] * x + w[p + "resid_mix"][1] * x0
-        z = rms(y) / math.sqrt(l + 1)
+        damped = 1 / math.sqrt(l + 1) if c.ln_scale else 1.0
+        z = rms(y) * damped
         v = z @ w[p + "attn.v.weight"].T
         if l in c.value_embed.layers:
             v = v + w[f"value_embed.layer_scales.{c.value_embed.layers.index(l)}"] * shared
@@ -158,8 +166,10 @@ def reference_forward(model: GPT, tokens: list[int]) -> np.ndarray:
                     head = head - (head @ unit) * unit
                 out[t, own] = head
         y = y + w[p + "attn_scale"] * (out @ w[p + "attn.o.weight"].T)
-        h = rms(y) / math.sqrt(l + 1) @ w[p + "mlp.up.weight"].T
-        h = np.where(h > 0, h, c.lrelu_slope * h) ** 2 * w[p + "mlp.hidden_scale"] + w[p + "mlp.hidden_bias"]
+        h = damped * rms(y) @ w[p + "mlp.up.weight"].T
+        h = np.where(h > 0, h, (c.lrelu_slope if c.activation == "lrelu2" else 0.0) * h) ** 2
+        if c.mlp_hidden_affine:
+            h = h * w[p + "mlp.hidden_scale"] + w[p + "mlp.hidden_bias"]
         x = y + w[p + "mlp_scale"] * (h @ w[p + "mlp.down.weight"].T)
         if l < half:
             skips.append(x)
@@ -177,8 +187,25 @@ def random_model(*overrides: str) -> GPT:
     return model.eval()
 
 
-def test_logits_equal_the_equations() -> None:
-    model = random_model()
+@pytest.mark.parametrize(
+    "overrides",
+    [
+        [],
+        # the stack of #610, and the smear of the seeds across documents
+        [
+            "model.skip_mode=add",
+            "model.mlp_hidden_affine=false",
+            "model.bigram.hash=xor",
+            "model.bigram.scale_init=0.05",
+            "model.smear.mask_bos=false",
+        ],
+        # the activation of #598 and #612, an odd number of layers: one decoder block without a skip
+        ["model.activation=relu2", "model.layers=5", "model.value_embed.layers=[4]", "model.rope_train_len=32"],
+        ["model.ln_scale=false", "model.xsa_last_n=0", "model.kv_heads=4", "model.rope_dims=4"],
+    ],
+)
+def test_logits_equal_the_equations(overrides: list[str]) -> None:
+    model = random_model(*overrides)
     tokens = [1, 40, 41, 42, 1, 43, 44, 200, 201, 99, 98, 1, 1, 5, 6, 7, 8, 9, 10, 11]
     with torch.no_grad():
         logits = model.logits(torch.tensor([tokens]))[0].double().numpy()

@@ -23,7 +23,7 @@ from reference.flat import FlatGradients, FlatParameters, clip_, global_norm
 from reference.model import GPT
 from reference.optim import Muon, newton_schulz
 from reference.ranks import Ranks
-from reference.runlog import RunLog, device_report, peak_tflops, progress_text
+from reference.runlog import Meter, RunLog, device_report, peak_tflops, progress_text
 from reference.schedule import Schedule, momentum
 from reference.tokenizer import ByteTokenizer
 from reference.train import Trainer
@@ -376,8 +376,12 @@ def test_progress_is_drawn_on_terminals_only(tmp_path: Path, capsys, monkeypatch
     log.progress("hidden")
     monkeypatch.setattr("sys.stderr.isatty", lambda: True)
     log.progress("shown")
+    meter = Meter(log, "sliding: windows", 8)
+    meter.add(2)  # within the first second nothing is drawn
+    meter.add(6)
     log.line("a line")
     captured = capsys.readouterr()
+    assert "sliding: windows [########################] 8/8" in captured.err and " 2/8" not in captured.err
     assert "hidden" not in captured.err and "shown" in captured.err and captured.out == "a line\n"
     silent = RunLog(None, "")
     silent.line("nothing")
