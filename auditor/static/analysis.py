@@ -104,7 +104,7 @@ def _settled(sources: Sources, settings: Effective) -> tuple[Machine, dict[tuple
 
 def _walk(sources: Sources, settings: Effective, forced: dict[tuple[str, int], bool]) -> Machine:
     machine = Machine(sources, dict(settings.environment), settings.logged)
-    machine.forced = forced
+    machine.forced, machine.options = forced, settings.options
     if sources.main:
         machine.run(sources.main)
     return machine

@@ -8,8 +8,10 @@ disabled branch can print proves that the branch ran.
 from __future__ import annotations
 
 import re
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
+
+from auditor.static.arguments import options_of
 
 # Values every full-scale run has unless something says otherwise.
 _STANDARD = {"WORLD_SIZE": "8"}
@@ -27,6 +29,7 @@ class Effective:
         environment: variables of the run command.
         logged: settings the log of the claimed run states, lower-case name -> text.
         lines: text of that log, for branches that only their output can decide; embedded source left out.
+        options: flags of the documented commands (`--slot-steps 100`), None when no command is documented.
         headline_text: the log line the claim rests on, "" when there is none.
         alternatives: variables of each documented command on its own, and none at all: a README often shows several
             commands, and only the log tells which of them made the claim.
@@ -35,12 +38,13 @@ class Effective:
     environment: dict[str, str] = field(default_factory=dict)
     logged: dict[str, str] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
+    options: dict[str, str] | None = None
     headline_text: str = ""
     alternatives: list[dict[str, str]] = field(default_factory=list)
 
     def with_environment(self, environment: dict[str, str]) -> Effective:
         """The same settings under other variables."""
-        return Effective(environment, self.logged, self.lines, self.headline_text)
+        return replace(self, environment=environment, alternatives=[])
 
 
 def effective_settings(readme: Any, logs: list[Any], headline: Any = None) -> Effective:
@@ -54,6 +58,8 @@ def effective_settings(readme: Any, logs: list[Any], headline: Any = None) -> Ef
             if own and _STANDARD | own not in found.alternatives:
                 found.alternatives.append(_STANDARD | {k: v.strip("'\"") for k, v in own.items()})
         found.alternatives = [*found.alternatives[:3], dict(_STANDARD)]
+        texts = [command.excerpt or command.key or "" for command in readme.commands]
+        found.options = options_of(texts) if any(".py" in text for text in texts) else None
     run, text = _claimed_run(logs, headline)
     found.headline_text = text
     if run is not None:

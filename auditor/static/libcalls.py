@@ -170,15 +170,19 @@ class LibraryCalls:
     def environment_value(self, name: Value, default: Value | None) -> Value:
         """A variable of the environment."""
         if name.known and str(name.const) in self.environment:
-            out = constant(self.environment[str(name.const)])
-            split = _split_of(str(out.const))
-            if split:
-                out.facts = frozenset({(FILE, split)})
-            out.text, out.line = str(out.const), None
-            return out
+            return self.stated(self.environment[str(name.const)])
         if default is not None and name.known and str(name.const) not in ("RANK", "LOCAL_RANK"):
             return default
         return Value(solid=True) if name.known and str(name.const) in ("RANK", "LOCAL_RANK") else Value()
+
+    def stated(self, setting: object) -> Value:
+        """A setting that the documents state; a path tells its split."""
+        out = constant(setting)
+        split = _split_of(str(setting))
+        if split:
+            out.facts = frozenset({(FILE, split)})
+        out.text, out.line = str(setting), None
+        return out
 
     def method_get(self, receiver: Value, args: Args, keywords: Keywords) -> Value | None:
         obj = receiver.obj

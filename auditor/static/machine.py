@@ -9,6 +9,7 @@ from __future__ import annotations
 import ast
 from collections.abc import Callable
 
+from auditor.static.arguments import Arguments
 from auditor.static.assignments import Assignments
 from auditor.static.builtin_calls import BuiltinCalls
 from auditor.static.calls import Calls
@@ -37,7 +38,7 @@ class Exhausted(Exception):
     """The step budget is spent."""
 
 
-class Machine(Expressions, Subscripts, Assignments, Calls, BuiltinCalls, LibraryCalls, Learning, Making, Counting):
+class Machine(Arguments, Expressions, Subscripts, Assignments, Calls, BuiltinCalls, LibraryCalls, Learning, Making, Counting):
     """One walk of one program under one set of settings.
 
     Attributes:

@@ -147,3 +147,37 @@ def test_script_that_does_not_parse_is_reported() -> None:
     found = program_facts(read_program(submission), submission)
     assert found["syntax_error"] is None or found["syntax_error"].line == 1
     assert found["imports"] == []
+
+
+def test_options_of_documented_commands() -> None:
+    from auditor.static.arguments import options_of
+
+    commands = ["torchrun --nproc_per_node=8 train.py --slot-steps 100 --compile --lr=0.1", "python train.py --lr 0.5"]
+    assert options_of(commands) == {"slot_steps": "100", "compile": "", "lr": "0.1"}
+
+
+@pytest.mark.parametrize(("flag", "expected"), [("--steps 8", {8}), ("", {3})])
+def test_an_option_takes_the_value_of_the_documented_command(flag: str, expected: set) -> None:
+    source = (
+        "import argparse\n"
+        "def main():\n"
+        "    parser = argparse.ArgumentParser()\n"
+        "    parser.add_argument('--steps', type=int, default=3)\n"
+        "    parser.add_argument('--quick', action='store_true')\n"
+        "    args = parser.parse_args()\n"
+        "    seen = args.steps\n"
+        "    if args.quick:\n"
+        "        seen = 'quick'\n"
+        "    return seen\n"
+        "answer = main()\n"
+    )
+    from auditor.static.analysis import static_timeline
+    from auditor.static.arguments import options_of
+    from auditor.static.effective import Effective
+
+    program = read_program(Submission.from_files({"records/track_10min_16mb/a/train_gpt.py": source.encode()}))
+    effective = Effective(options=options_of([f"python train_gpt.py {flag}"]))
+    machine = static_timeline(program, effective, keep=True).machine
+    assert machine is not None
+    module = next(iter(machine.modules.values()))
+    assert {module.frame.slots["answer"].const} == expected
