@@ -38,7 +38,9 @@ class Exhausted(Exception):
     """The step budget is spent."""
 
 
-class Machine(Arguments, Expressions, Subscripts, Assignments, Calls, BuiltinCalls, LibraryCalls, Learning, Making, Counting):
+class Machine(
+    Arguments, Expressions, Subscripts, Assignments, Calls, BuiltinCalls, LibraryCalls, Learning, Making, Counting
+):
     """One walk of one program under one set of settings.
 
     Attributes:
@@ -81,6 +83,8 @@ class Machine(Arguments, Expressions, Subscripts, Assignments, Calls, BuiltinCal
         self.notes: dict[tuple[str, int], list[Value]] = {}
         self.last_backward: Where | None = None
         self.entries: list[Value] = []
+        self.losses: dict[str, frozenset] = {}
+        self.trying = 0
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -196,6 +200,8 @@ class Machine(Arguments, Expressions, Subscripts, Assignments, Calls, BuiltinCal
             truth = False  # the run came past this guard: a setting is known less well than it seems
         if truth is not None:
             branch = BranchRecord(self.here(), _source(node.test), truth)
+            if truth and not self.trying and node.body and isinstance(node.body[-1], ast.Raise):
+                truth = branch.taken = False  # the run behind the claim got past this guard: a setting differs
             body, dead = (node.body, node.orelse) if truth else (node.orelse, node.body)
             if dead:
                 self.dead.append((self.here(), branch.condition, dead, not truth))
@@ -380,6 +386,7 @@ class Machine(Arguments, Expressions, Subscripts, Assignments, Calls, BuiltinCal
             return Value(obj=Listing(parts), at=at)
         out = Value(picked(value.facts, frozenset({(number, step)})), value.const, value.obj, at, value.base)
         out.solid, out.low, out.others, out.offset = value.solid, value.low, value.others, value.offset
+        out.text = value.text
         return out
 
     # -- definitions -----------------------------------------------------------------------------------------------
@@ -479,7 +486,11 @@ class Machine(Arguments, Expressions, Subscripts, Assignments, Calls, BuiltinCal
             self.no_grad -= quiet
 
     def do_try(self, node: ast.Try) -> str | None:
-        ends = self.block(node.body)
+        self.trying += bool(node.handlers)
+        try:
+            ends = self.block(node.body)
+        finally:
+            self.trying -= bool(node.handlers)
         if ends == RAISE or (node.handlers and ends is None and _import_guard(node)):
             for handler in node.handlers[:1]:
                 mark = self.journal.mark()
