@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from auditor.dynamic.dataset import Dataset, build
+from auditor.dynamic.merge import merge, split
 from auditor.dynamic.plan import SCALES, Plan, make_plan
 from auditor.dynamic.sandbox import Layer, Outcome, Policy, run
 from auditor.submission import Submission
@@ -75,12 +76,14 @@ def run_submission(
     *,
     seconds: float = 60.0,
     memory_bytes: int = 4096 * MIB,
+    ranks: int = 1,
 ) -> RunResult:
     """Run the main script, with other plans when one does not fit; never raises for what the submission does.
 
     Args:
         effective: settings in force by run command and log, name -> value.
-        seconds: CPU time of one attempt; memory_bytes: of the whole process tree.
+        seconds: CPU time of one attempt (of each rank); memory_bytes: of the whole process tree.
+        ranks: 1, or 2 for a run in which evaluation is shared out.
 
     Raises:
         SandboxUnavailable: this machine cannot contain an untrusted program.
@@ -92,7 +95,7 @@ def run_submission(
     result = RunResult("not run", "no plan fits")
     for attempt, scale in enumerate(SCALES, 1):
         plan = make_plan(settings, effective, scale, program.main.text)
-        result = _attempt(submission, plan, program.main.text, seconds, memory_bytes)
+        result = _attempt(submission, plan, program.main.text, seconds, memory_bytes, ranks=ranks)
         result.attempts = attempt
         if result.status == "finished" or not _worth_another(result):
             break
@@ -164,6 +167,7 @@ def _attempt(
     seconds: float,
     memory_bytes: int,
     change: Callable[[Watermark], None] | None = None,
+    ranks: int = 1,
 ) -> RunResult:
     with tempfile.TemporaryDirectory(prefix="auditor-run-") as name:
         root = Path(name)
@@ -181,7 +185,9 @@ def _attempt(
         )
         np.save(root / "data" / "table.npy", dataset.watermark.table)
         script = _materialise(submission, root / "submission")
-        outcome = run(_policy(root, script, _inside(submission), plan, dataset, seconds, memory_bytes))
+        policy = _policy(root, script, _inside(submission), plan, dataset, seconds, memory_bytes)
+        policy.environment["WORLD_SIZE"] = str(ranks)
+        outcome = run(policy)
     return _result(outcome, plan, dataset, seconds)
 
 
@@ -250,7 +256,8 @@ def _policy(
 
 
 def _result(outcome: Outcome, plan: Plan, dataset: Dataset, limits: float) -> RunResult:
-    events = list(_events(outcome.results))
+    by_rank = split(list(_events(outcome.results)))
+    events = merge(by_rank)
     result = RunResult(
         "finished",
         seconds=outcome.seconds,
@@ -266,7 +273,9 @@ def _result(outcome: Outcome, plan: Plan, dataset: Dataset, limits: float) -> Ru
     for event in events:
         if event["kind"] == "setting":
             plan.notes[event["name"]] = (event["full"], event["value"])
-    crash = next((event for event in events if event["kind"] == "crash"), None)
+    crashes = [event for event in events if event["kind"] == "crash"]
+    # What a rank says of the other's end is no reason.
+    crash = next((event for event in crashes if "has ended while" not in event["message"]), next(iter(crashes), None))
     if outcome.status != "exited":
         limit = f"CPU time over {int(limits)} s" if "SIGKILL" in outcome.reason or "SIGXCPU" in outcome.reason else ""
         result.status, result.reason = "stopped", limit or outcome.reason

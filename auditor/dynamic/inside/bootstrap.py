@@ -12,6 +12,7 @@ import resource
 import runpy
 import signal
 import sys
+import time
 import traceback
 import zlib
 from pathlib import Path
@@ -70,16 +71,21 @@ class Tee:
 def main(script: str, table: str) -> None:
     """Run `script` under observation. `table` is the watermark's table as a .npy file."""
     _links()
-    channel = Channel(int(os.environ.pop("AUDITOR_RESULT_FD")))
-    from auditor.dynamic.inside import grammar, settings, standin
+    from auditor.dynamic.inside import grammar, ranks, settings, standin
     from auditor.dynamic.inside.recorder import Places, Recorder
+
+    start, line, rank, fd = time.perf_counter(), None, 0, int(os.environ.pop("AUDITOR_RESULT_FD"))
+    if os.environ.get("WORLD_SIZE") == str(ranks.RANKS):
+        rank, line, fd = ranks.fork(fd)
+    channel = Channel(fd)
 
     places = Places(np.load(table))
     recorder = Recorder(places, int(os.environ.pop("AUDITOR_VOCABULARY")), channel.emit)
     recorder.install()
     sys.stdout, sys.stderr = Tee(sys.stdout, recorder), Tee(sys.stderr, recorder)
     _watch_files(recorder)
-    standin.install(recorder.observe)
+    recorder.start = start  # one clock for all ranks
+    standin.install(recorder.observe, None if line is None else ranks.Pair(rank, line, recorder.event))
     shrinker = settings.install(json.loads(os.environ.pop("AUDITOR_SETTINGS", "{}")), recorder.event)
     grammar.Compiler(shrinker, str(Path(script).parent)).install()
     _alarm(recorder, channel)

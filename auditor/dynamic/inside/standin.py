@@ -97,15 +97,20 @@ class _Event(_Nothing):
         return True
 
 
-def install(observe: Callable[[Callable, tuple, dict, Any], None] | None = None) -> None:
-    """Make this process look like one rank on an H100."""
+def install(observe: Callable[[Callable, tuple, dict, Any], None] | None = None, world: Any = None) -> None:
+    """Make this process look like one rank on an H100.
+
+    Args:
+        observe: told of every torch function. world: collectives that take the place of torch.distributed's; without
+            it those of a single rank, or gloo where the environment names more.
+    """
     torch.set_num_threads(1)
     torch.inference_mode = torch.autograd.inference_mode = torch.autograd.grad_mode.inference_mode = _NoGrad
     _dtypes()
     _cuda()
     _compile()
     _modules()
-    _distributed()
+    _distributed(world)
     _generators()
     _every_thread(observe)
 
@@ -282,18 +287,20 @@ def _modules() -> None:
     subprocess.run = run
 
 
-def _distributed() -> None:
+def _distributed(world: Any) -> None:
     import os
 
     from auditor.dynamic.inside.collectives import SingleRank
 
-    if int(os.environ.get("WORLD_SIZE", "1")) == 1:
+    if world is not None:
+        world.install()
+    elif int(os.environ.get("WORLD_SIZE", "1")) == 1:
         SingleRank().install()
-        return
-    import torch.distributed as dist
+    else:
+        import torch.distributed as dist
 
-    real = dist.init_process_group
-    dist.init_process_group = lambda *args, **kwargs: real(backend="gloo")
+        real = dist.init_process_group
+        dist.init_process_group = lambda *args, **kwargs: real(backend="gloo")
 
 
 def _every_thread(observe: Callable | None) -> None:
