@@ -1,0 +1,118 @@
+"""Legal programs made illegal by one edit: are they caught, and does the evidence show the edited line?
+
+    python benchmarks/mutants.py --repo CLONE --labels labels.csv [--mutants 300] [--seed 1] [--out rows.jsonl]
+
+Takes the legal examples of the rules and real submissions labelled legal, applies every edit of
+`tests/fuzz/spoiling.py` that finds a place, and reviews the result beside the unchanged documents. A mutant is caught
+when a rule that names the breach fails or warns although it did not before, and the review is not clean. Nothing is
+executed and nothing of a submission is kept.
+"""
+
+from __future__ import annotations
+
+import argparse
+import csv
+import json
+import random
+import sys
+from collections.abc import Iterator
+from pathlib import Path
+
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "fuzz"))
+
+from fuzz_variants import labelled_case
+from spoiling import EDITS, Inapplicable, sites_of, spoilt
+from subjects import answer, caught_by, example_cases, with_program
+
+from auditor.case import Case
+from auditor.findings import Verdict
+
+
+def legal_cases(repo: str, labels: str, rng: random.Random) -> Iterator[tuple[str, Case]]:
+    """(name, case): legal examples of the rules, then labelled legal submissions."""
+    for name, case in example_cases():
+        if " legal: " in name:
+            yield name, case
+    with open(labels, encoding="utf-8", newline="") as table:
+        rows = [row for row in csv.DictReader(table) if row["pr"].isdigit() and row["verdict"] == "LEGAL"]
+    # Those that learn during evaluation have the most ways to go wrong.
+    rng.shuffle(rows)
+    rows.sort(key=lambda row: row["ttt_kind"] in ("", "none"))
+    learning = sum(row["ttt_kind"] not in ("", "none") for row in rows)
+    mixed = [row for pair in zip(rows[:learning], rows[learning:], strict=False) for row in pair]
+    for row in mixed + rows:
+        if row in mixed[: mixed.index(row) if row in mixed else 0]:
+            continue
+        case = labelled_case(repo, row)
+        if case is not None:
+            yield f"#{row['pr']}", case
+
+
+def rows_of(name: str, case: Case, seed: int) -> Iterator[dict]:
+    """One row a mutant of this case."""
+    try:
+        plain, sites = sites_of(case)
+    except Inapplicable as error:
+        yield {"subject": name, "left_out": str(error)}
+        return
+    before = answer(plain)
+    if before.verdict is Verdict.VIOLATION:
+        yield {"subject": name, "left_out": "called a violation as it is"}
+        return
+    for edit, (_, expected) in EDITS.items():
+        try:
+            text, lines = spoilt(sites, edit, seed)
+        except Inapplicable as error:
+            yield {"subject": name, "edit": edit, "left_out": str(error)}
+            continue
+        after = answer(with_program(case, text))
+        caught, shown = caught_by(before, after, expected, lines)
+        yield {
+            "subject": name, "edit": edit, "before": before.verdict.value, "after": after.verdict.value,
+            "caught": sorted(caught), "shown": shown, "lines": sorted(lines)[:12],
+        }  # fmt: skip
+
+
+def main() -> None:
+    """Make mutants until there are enough, and print which were missed."""
+    parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
+    parser.add_argument("--repo", required=True)
+    parser.add_argument("--labels", required=True)
+    parser.add_argument("--mutants", type=int, default=300)
+    parser.add_argument("--seed", type=int, default=1)
+    parser.add_argument("--out", default="")
+    options = parser.parse_args()
+    rng = random.Random(options.seed)
+    rows: list[dict] = []
+    out = open(options.out, "w", encoding="utf-8") if options.out else None  # noqa: SIM115 - closed at exit
+    for name, case in legal_cases(options.repo, options.labels, rng):
+        for row in rows_of(name, case, options.seed):
+            rows.append(row)
+            if out is not None:
+                print(json.dumps(row), file=out, flush=True)
+        if sum("after" in row for row in rows) >= options.mutants:
+            break
+    report([row for row in rows if "after" in row])
+
+
+def report(rows: list[dict]) -> None:
+    """Print the shares by edit and every mutant that was missed."""
+    total = max(len(rows), 1)
+    caught = [row for row in rows if row["caught"]]
+    shown = [row for row in caught if row["shown"]]
+    print(f"{len(rows)} mutants of {len({row['subject'] for row in rows})} programs")
+    print(f"caught: {len(caught)} ({len(caught) / total:.1%}), with the edited line in the evidence: {len(shown)} "
+          f"({len(shown) / total:.1%})")  # fmt: skip
+    for edit in EDITS:
+        of_edit = [row for row in rows if row["edit"] == edit]
+        hit, seen = sum(bool(r["caught"]) for r in of_edit), sum(bool(r["caught"]) and r["shown"] for r in of_edit)
+        print(f"  {edit}: {len(of_edit)} mutants, {hit} caught, {seen} with the line")
+    for row in rows:
+        if not row["caught"] or not row["shown"]:
+            what = "missed" if not row["caught"] else "line not shown"
+            print(f"{what}: {row['subject']} [{row['edit']}] {row['before']} -> {row['after']} lines {row['lines']}")
+
+
+if __name__ == "__main__":
+    main()

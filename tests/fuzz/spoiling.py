@@ -1,0 +1,463 @@
+"""One edit that makes a legal program illegal, and the lines it touched.
+
+Sites are chosen where they take effect: `Sites` knows which call scores the claimed number, which statement scores and
+which updates, from the analysis of the unspoilt program. The verdict about the spoilt one is not known to anybody here.
+"""
+
+from __future__ import annotations
+
+import ast
+import copy
+import difflib
+import random
+import re
+from collections.abc import Callable, Iterator
+from dataclasses import dataclass, field
+
+from reshaping import blocks, functions, loads, stores
+from subjects import with_program
+
+from auditor.case import Case
+from auditor.static.analysis import counted_scores, static_timeline
+from auditor.static.effective import effective_settings
+from auditor.static.records import ScoreRecord
+
+
+class Inapplicable(ValueError):
+    """The program has no place for this edit."""
+
+
+@dataclass
+class Sites:
+    """A legal program in canonical layout and the places that decide its claimed number.
+
+    Attributes:
+        text, tree: canonical source and its tree; line numbers agree.
+        scores: the counted scores of validation tokens, with the calls that led there.
+        updates: (line, call lines) of updates by validation tokens.
+        exports: (line, call lines) of writes of the artifact.
+        loads: the same for reads of it into a model.
+    """
+
+    text: str
+    tree: ast.Module
+    scores: list[ScoreRecord] = field(default_factory=list)
+    updates: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
+    exports: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
+    loads: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
+    stopped: tuple[int, ...] = ()
+
+
+def sites_of(case: Case) -> tuple[Case, Sites]:
+    """The case under its canonical source, and its sites.
+
+    Raises:
+        Inapplicable: the claimed number cannot be traced to its scores.
+    """
+    from auditor.static.parse import parse_module
+
+    tree = parse_module(case.program.main.text if case.program.main else "").tree
+    if tree is None:
+        raise Inapplicable("the program does not parse")
+    text = ast.unparse(tree)
+    plain = with_program(case, text)
+    effective = effective_settings(case.readme, case.logs, case.headline)
+    machine = static_timeline(plain.program, effective, keep=True).machine
+    found = Sites(text, ast.parse(text))
+    assert machine is not None
+    main = machine.sources.main
+    found.scores = [s for s in counted_scores(machine) if s.split == "val" and s.where[0] == main]
+    if not found.scores:
+        raise Inapplicable("the claimed number is not traced to scores in the main script")
+    at = lambda r: (r.where[1], tuple(w[1] for w in r.stack))  # noqa: E731
+    found.updates = [at(u) for u in machine.updates if u.split == "val" and u.how == "optimizer" and u.where[0] == main]
+    for record in _leaves(machine.records):
+        if record.kind == "serialize" and record.where[0] == main:
+            found.exports.append(at(record))
+        elif record.kind == "load" and record.detail and record.where[0] == main:
+            found.loads.append(at(record))
+    return plain, found
+
+
+def _leaves(records: list) -> Iterator:
+    for record in records:
+        for name in ("then", "otherwise", "body"):
+            yield from _leaves(getattr(record, name, []))
+        for events in getattr(record, "passes", []):
+            yield from _leaves(events)
+        if hasattr(record, "kind"):
+            yield record
+
+
+# -- finding statements ------------------------------------------------------------------------------------------------
+
+
+def _span(node: ast.AST) -> range:
+    return range(node.lineno, (node.end_lineno or node.lineno) + 1)  # type: ignore[attr-defined]
+
+
+def _all_blocks(tree: ast.AST) -> Iterator[list[ast.stmt]]:
+    yield from blocks(tree)
+    for node in functions(tree):
+        yield from blocks(node)
+    for node in ast.walk(tree):
+        if isinstance(node, ast.ClassDef):
+            yield from blocks(node)
+
+
+def _holding(tree: ast.AST, line: int) -> list[tuple[list[ast.stmt], int]]:
+    """(block, index) of the statements that hold a line, outermost first."""
+    found = [(body, n) for body in _all_blocks(tree) for n, s in enumerate(body) if line in _span(s)]
+    return sorted(found, key=lambda each: -len(_span(each[0][each[1]])))
+
+
+def _function_of(tree: ast.AST, line: int) -> ast.FunctionDef | None:
+    return min((f for f in functions(tree) if line in _span(f)), key=lambda f: len(_span(f)), default=None)
+
+
+def _scoring_call(sites: Sites) -> tuple[list[ast.stmt], int, str, str]:
+    """(block, index, model, validation tokens) of the statement whose call computes the claimed number."""
+    score = sites.scores[-1]
+    for line in reversed([w[1] for w in score.stack]):
+        for body, number in reversed(_holding(sites.tree, line)):
+            statement = body[number]
+            if not isinstance(statement, ast.Assign | ast.Expr | ast.Return) or statement.value is None:
+                continue
+            for call in (n for n in ast.walk(statement) if isinstance(n, ast.Call)):
+                texts = [ast.unparse(a) for a in (*call.args, *(k.value for k in call.keywords))]
+                model = next((t for t in texts if re.fullmatch(r"[\w.]*(model|scored|net)\w*", t)), "")
+                tokens = next((t for t in texts if re.fullmatch(r"[\w.]*val_(tok|data)\w*|tokens", t)), "")
+                if model and tokens:
+                    if tokens.endswith("val_data"):
+                        tokens += ".val_tokens"
+                    return body, number, model, tokens
+    raise Inapplicable("no call takes a model and validation tokens")
+
+
+def _takes_targets(tree: ast.Module) -> bool:
+    for node in functions(tree):
+        if node.name == "forward" and len(node.args.args) > 2 and "targ" in node.args.args[2].arg:
+            return True
+    return False
+
+
+def _adaptation(sites: Sites, model: str, tokens: str) -> list[ast.stmt]:
+    loss = (
+        f"{model}(piece_[None, :-1], piece_[None, 1:])"
+        if _takes_targets(sites.tree)
+        else f"F.cross_entropy({model}(piece_[None, :-1])[0].float(), piece_[1:])"
+    )
+    source = f"""
+optimizer_ = torch.optim.SGD({model}.parameters(), lr=0.0001)
+for position_ in range(0, {tokens}.numel() - 1025, 1024):
+    piece_ = {tokens}[position_:position_ + 1025].to('cuda').long()
+    {loss}.backward()
+    optimizer_.step()
+    optimizer_.zero_grad()
+"""
+    return ast.parse(source).body
+
+
+# -- edits -------------------------------------------------------------------------------------------------------------
+
+
+def adapt_then_score(sites: Sites, rng: random.Random) -> None:
+    """Train on the validation tokens right before they are scored."""
+    body, number, model, tokens = _scoring_call(sites)
+    body[number:number] = _adaptation(sites, model, tokens)
+
+
+def adapt_before_export(sites: Sites, rng: random.Random) -> None:
+    """Train on the validation tokens before the artifact is written."""
+    _, _, _, tokens = _scoring_call(sites)
+    for line, stack in sites.exports:
+        for place in (*stack[::-1], line):
+            function = _function_of(sites.tree, place)
+            held = _holding(sites.tree, place)
+            if function is None or tokens.split(".")[0] not in set().union(*(stores(s) for s in function.body)):
+                continue
+            saved = re.search(r"(\w+)\.state_dict\(\)", ast.unparse(function))
+            body, number = next(((b, n) for b, n in held if b is function.body), (None, 0))
+            if saved and body is not None:
+                body[number:number] = _adaptation(sites, saved.group(1), tokens)
+                return
+    raise Inapplicable("the artifact is not written where the validation tokens are known")
+
+
+def score_twice(sites: Sites, rng: random.Random) -> None:
+    """A test-time training evaluation runs twice; the second result counts."""
+    if not sites.updates:
+        raise Inapplicable("nothing is learnt during evaluation")
+    body, number, _, _ = _scoring_call(sites)
+    if not isinstance(body[number], ast.Assign):
+        raise Inapplicable("the result is not kept")
+    body.insert(number, copy.deepcopy(body[number]))
+
+
+def update_before_score(sites: Sites, rng: random.Random) -> None:
+    """Inside the loop over chunks the update comes before the score."""
+    body, first, last = _score_and_update(sites)
+    moved, wanted = [last], loads(body[last])
+    for number in range(last - 1, first, -1):
+        if stores(body[number]) & wanted:
+            moved.append(number)
+            wanted |= loads(body[number])
+    before = set().union(*(stores(s) for s in body[:first]), set())
+    for name in wanted:
+        binds = [n for n in range(len(body)) if name in stores(body[n]) and n not in moved]
+        if binds and name not in before and first <= min(binds):
+            raise Inapplicable("the update needs what the score computes")
+    chosen = [body[n] for n in sorted(moved)]
+    body[:] = [s for n, s in enumerate(body) if n not in moved]
+    body[first:first] = chosen
+
+
+def _score_and_update(sites: Sites) -> tuple[list[ast.stmt], int, int]:
+    """(loop body, index of the statement that scores, index of the one that updates afterwards)."""
+    lines = {w[1] for s in sites.scores for w in s.stack} | {s.where[1] for s in sites.scores}
+    for update, stack in sites.updates:
+        for loop in (n for n in ast.walk(sites.tree) if isinstance(n, ast.For | ast.While)):
+            for body in ([loop.body], *([list(b)] for b in ())):
+                block = body[0]
+                scoring = [n for n, s in enumerate(block) if lines & set(_span(s))]
+                updating = [n for n, s in enumerate(block) if {update, *stack} & set(_span(s))]
+                if scoring and updating and scoring[0] < updating[-1]:
+                    return block, scoring[0], updating[-1]
+    raise Inapplicable("score and update do not follow each other in one loop")
+
+
+def train_on_next_chunk(sites: Sites, rng: random.Random) -> None:
+    """The update consumes the chunk that is scored next."""
+    body, first, last = _score_and_update(sites)
+    loop = next(n for n in ast.walk(sites.tree) if isinstance(n, ast.For | ast.While) and n.body is body)
+    if not isinstance(loop, ast.For) or not isinstance(loop.target, ast.Name):
+        raise Inapplicable("the loop does not count its chunks")
+    index = loop.target.id
+    step = 1
+    if isinstance(loop.iter, ast.Call) and len(loop.iter.args) == 3:
+        stride: ast.expr = loop.iter.args[2]
+    elif isinstance(loop.iter, ast.Call) and getattr(loop.iter.func, "id", "") == "range":
+        stride = ast.Constant(step)
+    else:
+        raise Inapplicable("the loop does not count its chunks")
+    touched = False
+    for statement in body[first + 1 : last + 1]:
+        for node in ast.walk(statement):
+            if isinstance(node, ast.Assign) and index in loads(node.value) and _positions(node):
+                node.value = _Shifted(index, stride).visit(node.value)
+                touched = True
+    if not touched:
+        raise Inapplicable("the update does not pick its tokens by the loop's own index")
+
+
+def _positions(node: ast.Assign) -> bool:
+    return not any(isinstance(n, ast.Compare) for n in ast.walk(node.value)) and (
+        isinstance(node.value, ast.BinOp | ast.Subscript)
+        or (isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") in ("min", "int"))
+        or any(isinstance(n, ast.Slice) for n in ast.walk(node.value))
+    )
+
+
+class _Shifted(ast.NodeTransformer):
+    def __init__(self, index: str, stride: ast.expr) -> None:
+        self.index, self.stride = index, stride
+
+    def visit_Name(self, node: ast.Name) -> ast.AST:
+        if node.id != self.index:
+            return node
+        return ast.BinOp(ast.Name(self.index, ast.Load()), ast.Add(), copy.deepcopy(self.stride))
+
+
+def _loss_statement(sites: Sites) -> tuple[list[ast.stmt], int, ast.Call, str]:
+    """(block, index, cross entropy call, variable) of a counted score that keeps losses apart."""
+    for score in reversed(sites.scores):
+        for body, number in reversed(_holding(sites.tree, score.where[1])):
+            statement = body[number]
+            if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
+                calls = [n for n in ast.walk(statement.value) if isinstance(n, ast.Call)]
+                for call in calls:
+                    whole = {k.arg: ast.unparse(k.value) for k in call.keywords}
+                    if ast.unparse(call.func).endswith("cross_entropy") and "none" in whole.get("reduction", ""):
+                        if len(call.args) >= 2:
+                            return body, number, call, statement.targets[0].id
+    raise Inapplicable("no statement keeps the losses of single tokens")
+
+
+def keep_the_smaller_loss(sites: Sites, rng: random.Random) -> None:
+    """The smaller of two losses of the same token counts."""
+    body, number, call, name = _loss_statement(sites)
+    logits, targets = ast.unparse(call.args[0]), ast.unparse(call.args[1])
+    other = f"F.cross_entropy(({logits}) * 1.1, {targets}, reduction='none')"
+    body[number + 1 : number + 1] = ast.parse(
+        f"{name} = torch.minimum({name}.reshape(-1), {other}).view({name}.shape)"
+    ).body
+
+
+def count_targets(sites: Sites, rng: random.Random) -> None:
+    """A table counted by the tokens being scored is mixed into their probabilities."""
+    body, number, call, name = _loss_statement(sites)
+    targets = ast.unparse(call.args[1])
+    body[number + 1 : number + 1] = ast.parse(f"""
+key_ = ({targets}).reshape(-1) * 1000003 % 1048576
+share_ = seen_[key_] / (seen_.sum() + 1.0)
+{name} = -torch.log(0.9 * torch.exp(-{name}.reshape(-1)) + 0.1 * share_).view({name}.shape)
+seen_.index_add_(0, key_, torch.ones_like(share_))
+""").body
+    sites.tree.body[_after_imports(sites.tree) : _after_imports(sites.tree)] = ast.parse(
+        "seen_ = torch.zeros(1048576, device='cuda')"
+    ).body
+
+
+def _after_imports(tree: ast.Module) -> int:
+    last = 0
+    for number, statement in enumerate(tree.body):
+        if isinstance(statement, ast.Import | ast.ImportFrom):
+            last = number + 1
+    return last
+
+
+def look_ahead(sites: Sites, rng: random.Random) -> None:
+    """Attention without a causal mask."""
+    found = [
+        k
+        for n in ast.walk(sites.tree)
+        if isinstance(n, ast.Call)
+        for k in n.keywords
+        if k.arg in ("causal", "is_causal") and isinstance(k.value, ast.Constant) and k.value.value is True
+    ]
+    if not found:
+        raise Inapplicable("no attention call states that it is causal")
+    for keyword in found:
+        keyword.value = ast.Constant(False)
+
+
+def train_on_validation_files(sites: Sites, rng: random.Random) -> None:
+    """The training loader reads the validation shards."""
+    found = [
+        n
+        for n in ast.walk(sites.tree)
+        if isinstance(n, ast.Constant)
+        and isinstance(n.value, str)
+        and re.search(r"train_\*|train_%|_train_.*bin", n.value)
+    ]
+    if not found:
+        raise Inapplicable("no pattern of training shards is written out")
+    for node in found:
+        node.value = node.value.replace("_train_", "_val_")
+
+
+def calibrate_on_validation(sites: Sites, rng: random.Random) -> None:
+    """The loader of the calibration batches is given the validation files."""
+    for function in functions(sites.tree):
+        for node in ast.walk(function):
+            if isinstance(node, ast.Assign) and re.search(r"calib|hess|gptq", ast.unparse(node), re.I):
+                for inner in ast.walk(node.value):
+                    if isinstance(inner, ast.Attribute) and inner.attr == "train_files":
+                        inner.attr = "val_files"
+                        return
+    raise Inapplicable("no loader of calibration batches is made from the training files")
+
+
+def score_unexported_weights(sites: Sites, rng: random.Random) -> None:
+    """The artifact is not read back before the model is scored."""
+    for line, _ in reversed(sites.loads):
+        for body, number in reversed(_holding(sites.tree, line)):
+            if isinstance(body[number], ast.Expr):
+                body[number] = ast.parse("print('weights in memory are scored')").body[0]
+                return
+    raise Inapplicable("no statement reads the artifact into a model")
+
+
+def count_the_space_twice(sites: Sites, rng: random.Random) -> None:
+    """The byte of a leading space is in the table and added again."""
+    for node in ast.walk(sites.tree):
+        if isinstance(node, ast.Assign) and isinstance(node.targets[0], ast.Subscript):
+            if re.search(
+                r"len\(\w*piece\w*(\[1:\]|\.removeprefix\([^)]*\))?\.encode\(['\"]?(utf-8)?['\"]?\)\)$",
+                ast.unparse(node.value),
+            ):
+                node.value = ast.BinOp(node.value, ast.Add(), ast.Constant(1))
+                return
+    raise Inapplicable("no table of bytes is filled from pieces")
+
+
+def score_half(sites: Sites, rng: random.Random) -> None:
+    """The validation stream is cut to its first half before it is scored."""
+    body, number, _, tokens = _scoring_call(sites)
+    body[number:number] = ast.parse(f"{tokens} = {tokens}[:{tokens}.numel() // 2]").body
+
+
+def train_at_evaluation(sites: Sites, rng: random.Random) -> None:
+    """Training shards are read and learnt from after the artifact was read back."""
+    body, number, model, _ = _scoring_call(sites)
+    function = _function_of(sites.tree, body[number].lineno)
+    for node in ast.walk(function) if function is not None else ():
+        if (
+            isinstance(node, ast.Assign)
+            and ".next_batch(" in ast.unparse(node.value)
+            and isinstance(node.value, ast.Call)
+        ):
+            batch = ast.unparse(node.value)
+            loss = (
+                f"{model}(more_, next_)" if _takes_targets(sites.tree)
+                else f"F.cross_entropy({model}(more_).flatten(0, 1).float(), next_.flatten())"
+            )  # fmt: skip
+            source = f"""
+optimizer_ = torch.optim.SGD({model}.parameters(), lr=0.0001)
+for round_ in range(50):
+    more_, next_ = {batch}
+    {loss}.backward()
+    optimizer_.step()
+    optimizer_.zero_grad()
+"""
+            body[number:number] = ast.parse(source).body
+            return
+    raise Inapplicable("no training loader is at hand where the score is computed")
+
+
+_LEARNT = frozenset({"PG-C3-score-first", "PG-C3-prequant-ttt", "PG-C3-multi-epoch", "PG-C4-single-pass",
+                     "PG-D-val-in-train", "PG-C3-adapt-scope"})  # fmt: skip
+Edit = Callable[[Sites, random.Random], None]
+# Name -> (edit, rules any of which shows it).
+EDITS: dict[str, tuple[Edit, frozenset[str]]] = {
+    "adapt, then score": (adapt_then_score, _LEARNT),
+    "adapt before the export": (adapt_before_export, _LEARNT),
+    "score in a second pass": (score_twice, _LEARNT),
+    "update before score": (update_before_score, _LEARNT),
+    "train on the next chunk": (train_on_next_chunk, _LEARNT),
+    "smaller of two losses": (keep_the_smaller_loss, frozenset({"PG-C4-single-pass", "PG-C2-normalisation"})),
+    "counts keyed by the target": (
+        count_targets, frozenset({"PG-C2-hashed-ngram-cache", "PG-C2-normalisation", "PG-C1-ngram-target-gate"})
+    ),
+    "attention looks ahead": (look_ahead, frozenset({"PG-C1-causality"})),
+    "validation shards in training": (train_on_validation_files, _LEARNT | {"PG-D-paid-prefix"}),
+    "calibration on validation tokens": (
+        calibrate_on_validation, frozenset({"PG-D-gptq-calibration", "PG-D-val-in-train"})
+    ),
+    "weights never exported": (score_unexported_weights, frozenset({"PG-B-from-artifact"})),
+    "leading space counted twice": (
+        count_the_space_twice, frozenset({"PG-B-leading-space", "PG-B-bpb-formula", "PG-B-byte-fallback"})
+    ),
+    "half of the stream": (score_half, frozenset({"PG-B-full-val"})),
+    "training shards at evaluation": (train_at_evaluation, frozenset({"PG-D-train-at-eval"})),
+}  # fmt: skip
+
+
+def spoilt(sites: Sites, edit: str, seed: int) -> tuple[str, frozenset[int]]:
+    """(source, lines it differs in) of the program after one edit; a removal counts for the lines around it.
+
+    Raises:
+        Inapplicable: the program has no place for it.
+    """
+    fresh = copy.deepcopy(sites)
+    fresh.tree = ast.parse(sites.text)
+    EDITS[edit][0](fresh, random.Random(seed))
+    text = ast.unparse(ast.fix_missing_locations(fresh.tree))
+    lines: set[int] = set()
+    matcher = difflib.SequenceMatcher(None, sites.text.split("\n"), text.split("\n"), autojunk=False)
+    for kind, _, _, start, end in matcher.get_opcodes():
+        if kind != "equal":
+            lines |= set(range(start + 1, end + 1)) or {start, start + 1}
+    if not lines:
+        raise Inapplicable("the edit changes nothing")
+    return text, frozenset(lines)
