@@ -351,7 +351,8 @@ class BuiltinCalls:
         before = self.merged(items) if items else obj.slots["sum"]
         added = self.elements(more)
         self.journal.put(obj.slots, "items", None)
-        self.journal.put(obj.slots, "sum", join(before, added) if before is not None else added)
+        if before is None or not _alike(before, added):
+            self.journal.put(obj.slots, "sum", join(before, added) if before is not None else added)
 
     def method_extend(self, receiver: Value, args: Args, keywords: Keywords) -> Value | None:
         if isinstance(receiver.obj, Listing) and args:
@@ -538,3 +539,11 @@ def _derives(cls: Class, wanted: Class) -> bool:
 
 
 __all__ = ["COUNTS", "BuiltinCalls", "Optimizer"]
+
+
+def _alike(one: Value, other: Value) -> bool:
+    """Two fresh rows of one making (a pair of empty tables each): the first stands for both and keeps its identity."""
+    rows = [value.obj.items for value in (one, other) if isinstance(value.obj, Listing) and not value.others]
+    if len(rows) < 2 or any(row is None for row in rows) or len(rows[0]) != len(rows[1]):
+        return False
+    return all(item.obj is None and not item.facts and not item.known for row in rows for item in row)
