@@ -69,7 +69,8 @@ def answers(timeline: Timeline) -> dict[str, Verdict]:
         words = "the program calls compiled code that could not be read; it may take part in the probabilities"
         found.setdefault(rule, Verdict(rule, Status.UNKNOWN, words, ((compiled[0].place, "loads compiled code"),)))
     for rule, words in _CLEAN.items():
-        found.setdefault(rule, Verdict(rule, Status.PASS, words, chain))
+        if scores or rule in _ABOUT_UPDATES:
+            found.setdefault(rule, Verdict(rule, Status.PASS, words, chain or (first.chain if first else ())))
     return found
 
 
@@ -89,6 +90,9 @@ _CLEAN = {
 }
 
 
+# What can be said of a program whose claimed number was not traced, when nothing in it learns from validation tokens.
+_ABOUT_UPDATES = ("PG-C3-score-first", "PG-C3-multi-epoch", "PG-C3-adapt-scope", "PG-C3-prequant-ttt", "PG-C3-slot",
+                  "PG-D-val-in-train")  # fmt: skip
 _RANK = (Status.FAIL, Status.WARN, Status.UNKNOWN, Status.PASS, Status.NOT_APPLICABLE)
 
 
@@ -269,7 +273,15 @@ def coverage(timeline: Timeline, found: list[Verdict]) -> Iterator[Verdict]:
     updates = [
         e for e in timeline.events() if isinstance(e, Update) and e.span.split is Split.VAL and e.via is not Via.TABLE
     ]
-    if not counted:
+    reads = [e for e in timeline.events() if isinstance(e, Read) and e.span.split is Split.VAL]
+    trains = [e for e in timeline.events() if isinstance(e, Update) and e.span.split is Split.TRAIN]
+    if not counted and not blind and not updates and reads and trains:
+        yield Verdict(
+            "PG-C3-score-first", Status.PASS,
+            "no parameters change through validation tokens anywhere in the program, whichever number is the claim",
+            ((reads[0].place, "validation tokens are read"), (trains[0].place, "training tokens change parameters")),
+        )  # fmt: skip
+    elif not counted:
         chain = tuple((e.place, e.reason) for e in blind[:3])
         yield Verdict(
             "PG-C3-score-first", Status.UNKNOWN, "the claimed number could not be traced to its scores", chain
