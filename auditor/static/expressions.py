@@ -326,7 +326,8 @@ class Expressions:
         """A comparison of validation tokens with what a file holds for their position: who reads it knows them."""
         stored = min((f for f in held.facts if f[:2] == (FLAG, "stored")), default=None)
         tokens = any(f[0] == TOKENS and f[1] == "val" for f in wanted.facts)
-        if stored is None or not held.at or not tokens or any(f[:2] == (FLAG, "stored") for f in wanted.facts):
+        computed = any(f[0] in (SCORED, GRAPH) or f[:2] == (FLAG, "stored") for f in wanted.facts)
+        if stored is None or not held.at or not tokens or computed:
             return NONE
         return frozenset({(FLAG, "revealed", self.here(), stored[2])})
 
