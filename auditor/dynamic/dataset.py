@@ -59,7 +59,7 @@ def build(
 
     Args:
         vocab_size: ids of the tokenizer (1024, 4096, 8192, or 260 for bytes).
-        train_tokens, val_tokens: stream lengths, tokens.
+        train_tokens, val_tokens: stream lengths, tokens; the first is cut to what the vocabulary has room for.
         train_shards: files the training stream is cut into.
         sidecar: also write `fineweb_val_bytes_*.bin`, the byte count of every validation token.
         byte_vocab: ids from 4 on are single bytes (byte260).
@@ -71,14 +71,17 @@ def build(
         ValueError: the vocabulary is too small for streams of that length.
     """
     first_id = 4 if byte_vocab else min(FIRST_PIECE, vocab_size // 2)
-    mark = make(min(vocab_size, ALPHABET), {"train": train_tokens, "val": val_tokens}, first_id=first_id)
+    ids = min(vocab_size, ALPHABET)
+    # A small vocabulary has few pairs; half of them is what streams can be made of without dropping most walks.
+    room = max((ids - first_id) ** 2 // 2 - val_tokens, val_tokens)
+    mark = make(ids, {"train": min(train_tokens, room), "val": val_tokens}, first_id=first_id)
     if change is not None:
         change(mark)
     folder.mkdir(parents=True, exist_ok=True)
     for index, part in enumerate(np.array_split(mark.streams["train"], train_shards)):
         write_shard(folder / f"fineweb_train_{index:06d}.bin", part)
     write_shard(folder / "fineweb_val_000000.bin", mark.streams["val"])
-    pieces = list(_byte_pieces() if byte_vocab else vocabulary(vocab_size))
+    pieces = list(vocabulary(vocab_size))
     token_bytes = count_bytes(mark.streams["val"], pieces)
     if sidecar:
         write_shard(folder / "fineweb_val_bytes_000000.bin", token_bytes.astype(np.uint16))
@@ -107,11 +110,6 @@ def vocabulary(size: int) -> Iterator[tuple[str, int]]:
     """Pieces of a SentencePiece vocabulary with byte fallback as (text, type), `size` of them."""
     special = [("<pad>", CONTROL), ("<s>", CONTROL), ("</s>", CONTROL), ("<unk>", UNKNOWN_PIECE)]
     yield from itertools.islice(itertools.chain(special, _bytes(), [(SPACE, NORMAL)], _words()), size)
-
-
-def _byte_pieces() -> Iterator[tuple[str, int]]:
-    yield from (("<pad>", CONTROL), ("<s>", CONTROL), ("</s>", CONTROL), ("<unk>", UNKNOWN_PIECE))
-    yield from _bytes()
 
 
 def _bytes() -> Iterator[tuple[str, int]]:

@@ -95,7 +95,10 @@ def run_submission(
     result = RunResult("not run", "no plan fits")
     for attempt, scale in enumerate(SCALES, 1):
         plan = make_plan(settings, effective, scale, program.main.text)
-        result = _attempt(submission, plan, program.main.text, seconds, memory_bytes, ranks=ranks)
+        try:
+            result = _attempt(submission, plan, program.main.text, seconds, memory_bytes, ranks=ranks)
+        except ValueError as error:  # no data set for this vocabulary
+            return RunResult("not run", f"no data for a vocabulary of {plan.vocab_size}: {error}")
         result.attempts = attempt
         if result.status == "finished" or not _worth_another(result):
             break
