@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
-from auditor.static.expressions import file_split
+from auditor.static.file_names import file_split
 from auditor.static.heap import Bound, Class, Function, Instance, Library, Listing, Mapping, Optimizer
 from auditor.static.values import (
     COUNTS,

@@ -12,6 +12,7 @@ from dataclasses import dataclass, field, replace
 from typing import Any
 
 from auditor.static.arguments import options_of
+from auditor.static.values import Value, constant
 
 # Values every full-scale run has unless something says otherwise.
 _STANDARD = {"WORLD_SIZE": "8"}
@@ -88,3 +89,27 @@ def _lines(logs: list[Any], run: Any) -> list[str]:
                 chosen = chosen[: _MAX_LINES // 2] + chosen[-_MAX_LINES // 2 :]
             return [log.lines[n - 1] for n in chosen]
     return []
+
+
+def logged_constant(text: str, default: Value) -> Value:
+    """A logged setting as a constant of the default's type."""
+    lowered = text.strip().lower()
+    if lowered in ("true", "false"):
+        out: object = lowered == "true"
+    elif lowered == "none":
+        out = None
+    else:
+        try:
+            number = float(text)
+            out = int(number) if number.is_integer() and "." not in text and "e" not in lowered else number
+        except ValueError:
+            out = text.strip().strip("'\"")
+    if default.known and isinstance(default.const, bool) and isinstance(out, int | float):
+        out = bool(out)
+    elif default.known and isinstance(default.const, str):
+        out = text.strip().strip("'\"")
+    elif isinstance(out, str):
+        return default
+    value = constant(out)
+    value.facts = default.facts
+    return value
