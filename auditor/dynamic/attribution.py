@@ -225,7 +225,8 @@ class _Losses:
         # A program may scale or mix losses before it adds them: what it added is shared out in proportion.
         own = np.bincount(order, weights=self.loss[flat], minlength=len(ids))
         usable = np.isfinite(values) & (np.abs(own) > 1e-9)
-        ratio = np.where(usable, values / np.where(usable, own, 1.0), 1.0)
+        # Sums of log-probabilities are losses with the other sign.
+        ratio = np.where(usable, np.abs(values) / np.where(usable, own, 1.0), 1.0)
         return Occurrences(
             place[kept] & POSITION,
             (self.loss[flat] * ratio[order])[kept],
@@ -257,12 +258,12 @@ def _explain(
                 if found is None:
                     continue
                 coverage = len(np.unique(found.position))
-                key = (_grade(found), found.matched != "loss and bpb", -coverage, preference, start, rank)
+                key = (_rank(found), -coverage, preference, start, rank)
                 if best is None or key < best[0]:
                     best = key, found
-        if best is not None and group.kind == "sum" and best[0][:2] == (0, False) and best[0][3] == 0:
+        if best is not None and group.kind == "sum" and best[0][0] == best[0][2] == 0:
             # The program's own sums, complete and exact: nothing later can explain it better.
-            if best[0][2] <= -0.9 * (len(token_bytes) - 1):
+            if best[0][1] <= -0.9 * (len(token_bytes) - 1):
                 break
     return best[1] if best else None
 
@@ -274,6 +275,12 @@ def _grade(found: Attribution) -> int:
     """
     half = 0.6 * 10.0**-found.printed.digits / abs(found.printed.loss or found.printed.bpb or 1.0)
     return 0 if found.error <= max(3e-8, half) else 1 if found.error <= 1e-6 else 2
+
+
+def _rank(found: Attribution) -> int:
+    """Order of preference: both printed numbers before one alone, unless both are only near and one is exact."""
+    grade, both = _grade(found), found.matched == "loss and bpb"
+    return (0, 1, 3)[grade] if both else (2, 4, 5)[grade]
 
 
 def _drop_borrowed(explained: Explained) -> None:
