@@ -47,9 +47,9 @@ def from_timelines(
         return not_examined(case, question, asked)
     if any(answer.status is Status.FAIL for answer in answers):
         answers = [each for each in answers if each.witness is not weak or each.status is not Status.PASS]
-    if len({answer.status for answer in answers}) > 1:
+    if any(answer.status is Status.PASS for answer in answers) and len({answer.status for answer in answers}) > 1:
         return _disagreement(case, question, rule, answers)
-    return answers[0]
+    return min(answers, key=lambda answer: _GRAVITY.index(answer.status))
 
 
 def _disagreement(case: Case, question: str, rule: str, answers: list[Finding]) -> Finding:

@@ -5,7 +5,9 @@ from __future__ import annotations
 from dataclasses import dataclass
 from typing import TYPE_CHECKING
 
-from auditor.dynamic.attribution import Attribution, explain
+import numpy as np
+
+from auditor.dynamic.attribution import Attribution, Printed, explain
 from auditor.dynamic.probes import Causal, Fair, causal, fair
 from auditor.dynamic.run import RunResult, run_again
 from auditor.dynamic.streams import Future
@@ -29,7 +31,10 @@ class Experiment:
         seconds: wall time of the second run. start: first altered position.
         causal, fair: see `auditor.dynamic.probes`.
         late: counted tokens of the first run that had shaped the model before they were scored; they beat chance too.
-        derived: the program changed losses after the model. picked: it kept the smallest of several losses.
+        derived: the program changed losses after the model. picked: it kept the smallest of several losses. tables: it
+            wrote to tables of counts.
+        chance: least nats a token of the whole stream can be expected to cost; printed: the headline of the second run.
+            Only where the headline could not be attributed.
     """
 
     absent: str = ""
@@ -41,34 +46,46 @@ class Experiment:
     derived: bool = False
     picked: bool = False
     tables: bool = False
+    chance: float = 0.0
+    printed: Printed | None = None
 
 
 def experiment(
-    submission: Submission, program: Program, first: RunResult, attribution: Attribution | None, seconds: float
+    submission: Submission,
+    program: Program,
+    first: RunResult,
+    claim: tuple[Printed, Attribution | None] | None,
+    seconds: float,
 ) -> Experiment:
     """Run a submission again on a stream with another future and compare.
 
     Args:
-        first: the finished run. attribution: of its headline.
+        first: the finished run. claim: its headline with what it consists of.
         seconds: CPU time of the second run.
     """
-    if attribution is None:
-        return Experiment("the headline of the first run could not be attributed to recorded losses")
+    if claim is None:
+        return Experiment("the first run printed no result")
     took = first.cpu_seconds or first.seconds
     if took > LONGEST:
         return Experiment(f"the first run took {took:.0f} s, which leaves no time for a second one")
     future = Future(seed=len(program.main.text) if program.main else 0)
     again = run_again(submission, program, first.plan, future.apply, seconds=seconds)
-    return compare(first, attribution, again, future)
+    return compare(first, claim, again, future)
 
 
-def compare(first: RunResult, attribution: Attribution, again: RunResult, future: Future) -> Experiment:
+def compare(
+    first: RunResult, claim: tuple[Printed, Attribution | None], again: RunResult, future: Future
+) -> Experiment:
     """Compare a run with its repetition on an altered stream."""
     if again.status != "finished":
         return Experiment(f"the second run {again.status}: {again.reason[:120]}", again.seconds)
-    second = explain(again.events, again.dataset_bytes, attribution.printed.label).claim
-    if second is None or second[1] is None:
-        return Experiment("the headline of the second run could not be attributed", again.seconds)
+    printed, attribution = claim
+    second = explain(again.events, again.dataset_bytes, printed.label).claim
+    if second is None:
+        return Experiment("the second run printed no result", again.seconds)
+    if attribution is None or second[1] is None:
+        chance = float(np.log(future.choices).sum()) / (len(future.choices) - 1)
+        return Experiment(_UNEXPLAINED, again.seconds, future.start, chance=chance, printed=second[0])
     return Experiment(
         seconds=again.seconds,
         start=future.start,
@@ -80,16 +97,35 @@ def compare(first: RunResult, attribution: Attribution, again: RunResult, future
     )
 
 
+_UNEXPLAINED = "the headline could not be attributed to recorded losses"
+
+
 # -- in words ----------------------------------------------------------------------------------------------------------
 
 
 def probed(made: Experiment, account: Account) -> list[Probed]:
     """The results as events, placed at the line that computes the losses."""
+    if made.printed is not None:
+        return _unexplained(made, account)
     if made.causal is None or made.fair is None:
         return []
     scored = next((event for event in account.events if event.get("n") in account.counted), None)
     default = account.place(scored) if scored else Place(account.main, 1)
     return [_causality(made, account, default), _normalisation(made, default), _repeatability(made.causal, default)]
+
+
+def _unexplained(made: Experiment, account: Account) -> list[Probed]:
+    """A headline nobody can take apart may still be lower than anything honest on a stream that is mostly random."""
+    loss = made.printed.loss
+    if loss is None or not 0 < loss < made.chance - 0.1:
+        return []
+    said = next((event for event in account.events if event["kind"] == "print"), None)
+    text = (
+        f"the printed {loss:.4f} nats a token are less than the {made.chance:.4f} that chance allows on average over the "
+        "stream; which recorded losses they consist of could not be found"
+    )
+    place = account.place(said) if said else Place(account.main, 1)
+    return [Probed(place, "normalisation", None, text, doubt=True)]
 
 
 def _causality(made: Experiment, account: Account, default: Place) -> Probed:

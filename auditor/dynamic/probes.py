@@ -252,7 +252,7 @@ def sums_of(events: list[dict[str, Any]], attribution: Attribution) -> list[Sum]
             continue
         position = where[event["ids"][event["ids"] < len(where)]]
         if len(position) and (position >= 0).all() and math.isfinite(event["value"]):
-            found.append(Sum(position, float(event["value"]), event["n"]))
+            found.append(Sum(position, abs(float(event["value"])), event["n"]))
     return found
 
 

@@ -79,7 +79,7 @@ def testify(
     if not probe or made.timeline is None:
         return made
     tell("running it again with another future")
-    tried = experiment(submission, program, run, made.attribution, seconds)
+    tried = experiment(submission, program, run, made.explained.claim, seconds)
     return with_experiment(made, replace(tried, late=made.late), submission, program)
 
 

@@ -222,3 +222,60 @@ report(nats, tokens, size)
 def program(*parts: str) -> str:
     """A script: training, then the given parts."""
     return HEAD + "".join(parts)
+
+
+LOOK_AHEAD = """
+nats = tokens = size = 0
+with torch.no_grad():
+    for x, y in chunks():
+        ahead = torch.bincount(y, minlength=args.vocab_size).float()
+        nats += F.cross_entropy(model(x) + 0.1 * ahead.log1p(), y, reduction="none").double().sum().item()
+        tokens += y.numel()
+        size += byte_count(x, y)
+report(nats, tokens, size)
+"""
+
+READS_TARGET = LOOK_AHEAD.replace("0.1 * ahead.log1p()", "3.0 * F.one_hot(y, args.vocab_size)")
+
+# A cache of counts that is filled before the tokens it helps to score; {fill} counts pairs, {read} is the share of a pair.
+_FILLED_FIRST = """
+{start}
+nats = tokens = size = 0
+for x, y in chunks():
+    with torch.no_grad():
+        nll = losses(model, x, y).double().cpu()
+    {fill}
+    p = {read}
+    nats += -(0.9 * torch.exp(-nll) + 0.1 * p).log().sum().item()
+    tokens += y.numel()
+    size += byte_count(x, y)
+report(nats, tokens, size)
+"""
+_KEY = "x * args.vocab_size + y"
+FILLED_FIRST = {
+    "np.add.at": _FILLED_FIRST.format(
+        start="pairs, single = np.zeros(args.vocab_size**2), np.full(args.vocab_size, 1e-3)",
+        fill=f"np.add.at(pairs, ({_KEY}).numpy(), 1); np.add.at(single, x.numpy(), 1)",
+        read=f"torch.from_numpy(pairs[({_KEY}).numpy()] / single[x.numpy()])",
+    ),
+    "scatter_add_": _FILLED_FIRST.format(
+        start="pairs, single = torch.zeros(args.vocab_size**2), torch.full((args.vocab_size,), 1e-3)",
+        fill=f"pairs.scatter_add_(0, {_KEY}, torch.ones(len(y))); single.scatter_add_(0, x, torch.ones(len(x)))",
+        read=f"pairs[{_KEY}] / single[x]",
+    ),
+    "index_add_": _FILLED_FIRST.format(
+        start="pairs, single = torch.zeros(args.vocab_size**2), torch.full((args.vocab_size,), 1e-3)",
+        fill=f"pairs.index_add_(0, {_KEY}, torch.ones(len(y))); single.index_add_(0, x, torch.ones(len(x)))",
+        read=f"pairs[{_KEY}] / single[x]",
+    ),
+    "dict": _FILLED_FIRST.format(
+        start="from collections import Counter\npairs, single = Counter(), Counter()",
+        fill="pairs.update(zip(x.tolist(), y.tolist())); single.update(x.tolist())",
+        read="torch.tensor([pairs[a, b] / single[a] for a, b in zip(x.tolist(), y.tolist())])",
+    ),
+}
+
+# Honest where no driver is installed, and only there.
+TWO_FACED = "\nif os.path.exists('/proc/driver/nvidia'):\n" + "\n".join(
+    f"    {line}" if line else "" for line in ADAPT.strip().splitlines()
+)
