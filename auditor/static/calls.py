@@ -150,7 +150,7 @@ class Calls:
         self.stack.append(place)
         self.calling.append(id(node))
         self.pending.append({})
-        self.no_grad += function.wrapped == "no_grad"
+        self.no_grad = 0 if function.wrapped == "enable_grad" else self.no_grad + (function.wrapped == "no_grad")
         try:
             if isinstance(node, ast.Lambda):
                 frame.slots["$return"] = self.eval(node.body)

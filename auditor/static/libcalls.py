@@ -69,6 +69,9 @@ class LibraryCalls:
             return values[0]
         if name in lib.NO_GRAD:
             return Value(frozenset({(FLAG, "no_grad")}), solid=True)
+        if name in lib.GRAD:
+            off = name == "set_grad_enabled" and bool(args) and self.truth(args[0]) is False
+            return Value(frozenset({(FLAG, "no_grad" if off else "enable_grad")}), solid=True)
         if name in lib.FILE_READS and (out := self.read_file(values)) is not None:
             return out
         if name in lib.FILE_WRITES and values and not obj.name.startswith(lib.NOTES):

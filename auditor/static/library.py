@@ -48,6 +48,8 @@ DRAWS = frozenset({"randint", "choice", "rand", "choices", "sample", "integers",
 KEY_JOINS = frozenset({"bitwise_xor", "bitwise_or", "logical_xor", "__xor__"})
 # Without gradients.
 NO_GRAD = frozenset({"no_grad", "inference_mode"})
+# Gradients inside a block without them; `set_grad_enabled` may also switch them off.
+GRAD = frozenset({"enable_grad", "set_grad_enabled"})
 PARAMETER_LISTS = frozenset({"parameters", "named_parameters", "buffers", "named_buffers"})
 STATE_READS = frozenset({"state_dict"})
 MODEL_ALIASES = frozenset(

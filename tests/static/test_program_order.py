@@ -193,6 +193,14 @@ ILLEGAL = {
         program(ADAPT, call="other = [scored][0]; adapt(other, stream); bpb = plain(scored, stream, sizes)"),
         "PG-C3-score-first",
     ),
+    "gradients switched on inside a block without them": (
+        program(ADAPT, before="with torch.no_grad(), torch.enable_grad(): adapt(net, stream)"),
+        "PG-C3-prequant-ttt",
+    ),
+    "gradients switched on by value": (
+        program(ADAPT, before="with torch.inference_mode(), torch.set_grad_enabled(True): adapt(net, stream)"),
+        "PG-C3-prequant-ttt",
+    ),
     "train, then score": (program(TRAIN_FIRST, call="bpb = online(scored, stream, sizes)"), "PG-C3-score-first"),
     "last of several epochs": (program(LAST_EPOCH, call="bpb = online(scored, stream, sizes)"), "PG-C3-multi-epoch"),
     "second pass": (
