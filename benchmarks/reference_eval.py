@@ -174,6 +174,7 @@ SMALL = (
     "model.mlp_hidden=768",
     "model.value_embed.layers=[4,5]",
     "model.value_embed.dim=64",
+    "model.xsa_last_n=4",
     "model.rope_train_len=256",
     "data.seq_len=512",
     "data.batch_tokens=4096",
