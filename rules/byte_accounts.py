@@ -10,11 +10,11 @@ from dataclasses import dataclass
 
 from auditor.case import Case
 from auditor.documents.ledger.headline import with_loss
-from auditor.documents.metric import Denominator, diagnose_line
+from auditor.documents.metric import Denominator, diagnose_line, tokenizers
 from auditor.documents.model import EvalResult, LogRun, StepLine
 from auditor.findings import Evidence, Finding, Witness
-from rules.measures import at_log, reported
-from rules.support import failed, passed, plural, unknown
+from rules.measures import at_log, headline, matched_by, reported, reported_runs
+from rules.support import failed, passed, plural, unknown, warned
 
 
 @dataclass(frozen=True)
@@ -50,6 +50,43 @@ def canonical(case: Case) -> bool:
     return bool(found) and all(account.denominator.accepted for account in found)
 
 
+def unclaimed(case: Case, kinds: Collection[str]) -> list[Account]:
+    """Results of the reported runs with a denominator of one of `kinds`, where no log line is the claim.
+
+    The claim then belongs to a line nobody can name, and a right result elsewhere in the log says nothing about it.
+    """
+    if matched_by(case):
+        return []
+    found = []
+    for run in reported_runs(case):
+        for result in run.results:
+            denominator = diagnose_line(result, run)
+            if denominator is not None and denominator.accepted is False and denominator.kind in kinds:
+                evidence = at_log(case, run, result.line, denominator.reason)
+                found.append(Account(run, result, denominator, evidence))
+    return found
+
+
+RESCALED = 2e-4  # relative; a mean over seeds differs from each of them by about this much
+
+
+def rescaled(case: Case, wrong: Collection[Account]) -> str:
+    """The claim said as a logged result with its bytes exchanged, "" when it is none."""
+    claim = headline(case)
+    for account in wrong:
+        size, value = account.denominator.bytes, account.result.val_bpb
+        right = next((t.bytes for t in tokenizers() if t.name == account.denominator.tokenizer), None)
+        if claim is None or size is None or value is None or right is None:
+            continue
+        expected = value * size.middle / right
+        if abs(expected / claim.value - 1) < RESCALED:
+            return (
+                f"the claimed {claim.value:g} is the logged {value:g} times {round(size.middle):,} / {right:,} bytes: "
+                "corrected by hand, printed by no run"
+            )
+    return ""
+
+
 def by_denominator(
     case: Case, kinds: Collection[str], what: str, decided_by: tuple[Witness, ...], ratio_decides: bool = True
 ) -> Finding:
@@ -63,6 +100,10 @@ def by_denominator(
     wrong = [account for account in found if account.denominator.kind in kinds]
     if wrong:
         return failed(f"{what}: {wrong[0].denominator.reason}", [account.evidence for account in wrong])
+    doubtful = unclaimed(case, kinds)
+    if doubtful:
+        how = rescaled(case, doubtful) or "no log line is the claim, and this result of the same run is counted so"
+        return warned(f"{what}: {doubtful[0].denominator.reason}; {how}", [a.evidence for a in doubtful])
     if not found:
         return unknown(
             "no log states loss and BPB of the reported result together",

@@ -12,10 +12,12 @@ from dataclasses import replace
 from typing import Any
 
 from auditor.case import Case
+from auditor.documents.metric import bytes_factor, vocabulary_of
 from auditor.findings import Evidence, Finding, Status, Witness
+from rules.byte_accounts import accounts
 from rules.support import failed, passed, warned
 
-MARKER_COUNTED = "marker counted"
+MARKER_COUNTED, LONE = "marker counted", "lone space counted twice"
 
 
 def with_code(case: Case, finding: Finding, bugs: Collection[str], decides: bool = True) -> Finding:
@@ -41,18 +43,64 @@ def with_code(case: Case, finding: Finding, bugs: Collection[str], decides: bool
             "The logged numbers have the right denominator, the code shipped with them counts otherwise.",
         )
     if wrong:
-        return _broken(table, places)
+        return _broken(case, table, places)
     if decides and table.status == "correct":
         note = "The table was evaluated over pieces of every kind and the sum over pairs of tokens."
         return replace(passed(table.reason, places, note), witness=Witness.STATIC)
     return finding
 
 
-def _broken(table: Any, places: list[Evidence]) -> Finding:
+def with_formula(case: Case, finding: Finding, bugs: Collection[str]) -> Finding:
+    """A finding that logs leave open, decided by what the printed BPBs are made of (`ByteTable.faults`).
+
+    A fault in every BPB of the program fails; one in some of them is for a reader to judge, and so are faults that
+    raise the number or move it by the difference of a few batches only.
+    """
+    table: Any = case.facts.get("byte_table")
+    if table is None or finding.status is not Status.UNKNOWN:
+        return finding
+    for fault in table.faults:
+        if fault.bug in bugs:
+            places = [Evidence(p.path, p.line, p.excerpt, p.what) for p in fault.places]
+            share = "every BPB the program prints" if fault.everywhere else "a BPB the program prints"
+            make = failed if fault.everywhere and fault.bug not in MILD else warned
+            return replace(make(f"{share}: {fault.bug}", places, FORMULA), witness=Witness.STATIC)
+    return finding
+
+
+MILD = ("divided by ln 2 twice", "rates averaged instead of sums divided")
+FORMULA = (
+    "The printed value was followed back to its terms. Bits per byte are summed losses / ln 2 / summed bytes, both over "
+    "the same targets."
+)
+
+
+def _broken(case: Case, table: Any, places: list[Evidence]) -> Finding:
     # Counting too few bytes makes the score worse than it is: wrong, but nothing is gained by it.
     lowered = table.ratio is not None and table.ratio <= 1
     # A marker that stays in the piece may be stripped by a step that was not seen; without logs it is a question.
-    doubtful = table.bug == MARKER_COUNTED
-    factor = f" (about {table.ratio:.3f} times the bytes)" if table.ratio is not None else ""
-    make = warned if lowered or doubtful else failed
-    return replace(make(f"{table.reason}{factor}", places), witness=Witness.STATIC)
+    doubtful = table.bug in (MARKER_COUNTED, LONE)
+    agreeing = logs_agree(case, table.ratio)
+    factor = f" (about {table.ratio:.3f} times the bytes)" if table.ratio is not None and table.ratio != 1 else ""
+    said = f"; {agreeing.note}" if agreeing is not None else ""
+    make = warned if lowered or (doubtful and agreeing is None) else failed
+    evidence = [*places, agreeing] if agreeing is not None else places
+    return replace(make(f"{table.reason}{factor}{said}", evidence), witness=Witness.STATIC)
+
+
+AGREEMENT, NOTABLE = 0.03, 0.08
+
+
+def logs_agree(case: Case, ratio: float | None) -> Evidence | None:
+    """The log line whose loss and BPB imply the excess of bytes that the code predicts, None when there is none.
+
+    It holds for a part of the validation set as well, where the absolute number of bytes says nothing.
+    """
+    if ratio is None or abs(ratio - 1) < NOTABLE:
+        return None
+    for account in accounts(case):
+        factor = bytes_factor(account.denominator, vocabulary_of(account.run))
+        if factor is not None and abs(factor.middle / ratio - 1) < AGREEMENT and factor.width < AGREEMENT:
+            note = f"loss and BPB of the log imply {factor.middle:.3f} times the bytes such tokens have"
+            return replace(account.evidence, note=note)
+    return None

@@ -10,6 +10,7 @@ from __future__ import annotations
 
 import json
 import math
+import re
 from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
 from functools import cache
@@ -213,6 +214,14 @@ def variant(
     files["submission.json"] = metadata(done, text, **changed)
     files["README.md"] = readme(done, text, readme_more)
     return files
+
+
+def without_loss(files: Mapping[str, str | None]) -> dict[str, str | None]:
+    """The same submission, program and logs saying the BPB only: its bytes cannot be told from the logs."""
+    printed = re.compile(r" val_loss:(?:[\d.]+|\{val_loss:\.\df\})")
+    return {
+        path: printed.sub("", text) if text and not path.endswith(".json") else text for path, text in files.items()
+    }
 
 
 @cache

@@ -9,8 +9,9 @@ from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.byte_accounts import by_denominator
-from rules.byte_code import with_code
-from rules.examples import runs, variant
+from rules.byte_code import with_code, with_formula
+from rules.example_program import EVALUATION, edited, program
+from rules.examples import runs, variant, without_loss
 from rules.testimony import ORDER_WITNESSES
 
 
@@ -23,7 +24,22 @@ def decide(case: Case) -> Finding:
         ORDER_WITNESSES,
     )
     # A right table and sum do not settle how sums of ranks and batches are put together.
-    return with_code(case, logged, ("byte counts differ from the text",), decides=False)
+    counted = with_code(case, logged, ("byte counts differ from the text",), decides=False)
+    return with_formula(case, counted, FAULTS)
+
+
+FAULTS = (
+    "ratio of tokens and bytes inverted",
+    "not divided by ln 2",
+    "divided by ln 2 twice",
+    "rates averaged instead of sums divided",
+)
+HELPER = """
+def per_byte(per_token, tokens, length):
+    bits = per_token / math.log(2)
+    return (bits * tokens / length).item()
+"""
+QUOTIENT = "(totals[0] / math.log(2) / totals[2]).item()"
 
 
 RULE = Rule(
@@ -61,7 +77,42 @@ RULE = Rule(
         "Sum losses and bytes over the same targets in float64, reduce over ranks, divide once; report "
         "val_loss and val_bpb of that pass."
     ),
-    legal=(Example("sums over the whole set"),),
-    illegal=(Example("BPB 7 % too low for its loss", variant(done=runs(val_bytes=162_462_757)), Status.FAIL),),
+    legal=(
+        Example("sums over the whole set"),
+        Example(
+            "the same quotient in a helper, under other names",
+            without_loss(
+                variant(
+                    program(
+                        evaluation=edited(EVALUATION, QUOTIENT, "per_byte(val_loss, totals[1], totals[2])"),
+                        extra=HELPER,
+                    )
+                )
+            ),
+            Status.UNKNOWN,
+        ),
+    ),
+    illegal=(
+        Example("BPB 7 % too low for its loss", variant(done=runs(val_bytes=162_462_757)), Status.FAIL),
+        Example(
+            "ratio of tokens and bytes inverted in a helper, no loss beside the BPB in the log",
+            without_loss(
+                variant(
+                    program(
+                        evaluation=edited(EVALUATION, QUOTIENT, "per_byte(val_loss, totals[2], totals[1])"),
+                        extra=HELPER,
+                    )
+                )
+            ),
+            Status.FAIL,
+            witnesses=(Witness.STATIC,),
+        ),
+        Example(
+            "nats per byte under the name of bits",
+            without_loss(variant(program(evaluation=edited(EVALUATION, QUOTIENT, "(totals[0] / totals[2]).item()")))),
+            Status.FAIL,
+            witnesses=(Witness.STATIC,),
+        ),
+    ),
     decide=decide,
 )

@@ -9,9 +9,9 @@ from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.byte_accounts import accounts, by_denominator
-from rules.byte_code import with_code
+from rules.byte_code import with_code, with_formula
 from rules.example_program import EVALUATION, edited, program
-from rules.examples import SP1024_TOKENS, runs, variant
+from rules.examples import SP1024_TOKENS, runs, variant, without_loss
 from rules.support import failed
 from rules.testimony import ORDER_WITNESSES
 
@@ -33,7 +33,14 @@ def decide(case: Case) -> Finding:
                     f"bytes per token are exactly {short if constant > 1 else 1 / short:g}: a constant, not a sum",
                     [account.evidence],
                 )
-    return with_code(case, by_denominator(case, (), "", ORDER_WITNESSES), ("constant ratio",))
+    counted = with_code(case, by_denominator(case, (), "", ORDER_WITNESSES), ("constant ratio", TOKENS))
+    return with_formula(case, counted, ("constant ratio", TOKENS))
+
+
+TOKENS = "tokens counted as bytes"
+PER_TOKEN = edited(EVALUATION, "(totals[0] / math.log(2) / totals[2]).item()", "val_loss / math.log(2)")
+PER_TOKEN = edited(PER_TOKEN, "            nbytes = size[targets] + (space[targets] & ~control[inputs])\n", "")
+PER_TOKEN = edited(PER_TOKEN, "nbytes.double().sum()", "torch.zeros((), device=device).double()")
 
 
 RULE = Rule(
@@ -67,6 +74,12 @@ RULE = Rule(
             "2.44 bytes per token",
             variant(program(evaluation=CONSTANT), done=runs(val_bytes=SP1024_TOKENS * 2.44)),
             Status.FAIL,
+        ),
+        Example(
+            "every token counted as one byte, no loss beside the BPB in the log",
+            without_loss(variant(program(evaluation=PER_TOKEN))),
+            Status.FAIL,
+            witnesses=(Witness.STATIC,),
         ),
     ),
     decide=decide,

@@ -157,11 +157,13 @@ def _held(value: ast.expr, order: list[str], found: Roles) -> str:
     return found.of.get(last(value), "")
 
 
-def looked_at(trees: Sequence[ast.Module], names: set[str], functions: dict[str, ast.FunctionDef]) -> bool:
-    """Whether a value of `names` is used for anything but being handed on inside the program."""
+def looked_at(
+    trees: Sequence[ast.Module], names: set[str], functions: dict[str, ast.FunctionDef], but: ast.AST | None = None
+) -> bool:
+    """Whether a value of `names` is used for anything but being handed on inside the program, function `but` aside."""
     for tree in trees:
         for scope in find.outline(tree).scopes:
-            nodes = find.outline(tree).own[id(scope)]
+            nodes = find.outline(tree).own[id(scope)] if scope is not but else []
             held = [n for n in nodes if last(n) in names and isinstance(getattr(n, "ctx", None), ast.Load)]
             if held:
                 parents = {id(c): n for n in (scope, *nodes) for c in ast.iter_child_nodes(n)}
@@ -205,7 +207,7 @@ def idle(trees: Sequence[ast.Module], table: Tables, held: Roles, functions: dic
         for tree in trees
         for node in find.outline(tree).all
     )
-    return mentions == 0 or (mentions == kept_calls and not looked_at(trees, kept, functions))
+    return mentions == 0 or (mentions == kept_calls and not looked_at(trees, kept, functions, scope))
 
 
 def strangers(trees: Sequence[ast.Module], held: Roles) -> list[str]:

@@ -206,8 +206,9 @@ class _Reader:
         status, bug, reason, ratio, minor = compare(
             lambda _, t: int(table.base[t]) + (int(bool(lead[t])) if added else 0)
         )
+        maker = table.builder.scope if table.builder.statements is None else None
         spaces = {name for name, role in names.items() if role == "lead"}
-        if bug == DROPPED and table.lead is not None and looked_at(trees, spaces, functions):
+        if bug == DROPPED and table.lead is not None and looked_at(trees, spaces, functions, maker):
             # There is a table of spaces: what adds it is somewhere this reading does not reach.
             status, reason, ratio = UNDECIDED, "no sum that adds the leading space was found", 1.0
         return ByteTable(status, bug, reason, places + [p for p, _ in uses][:4], ratio, minor)

@@ -439,15 +439,28 @@ class _Reader:
         }
 
     def _closure(self, values: list[ast.expr], scope: Scope) -> Iterator[ast.AST]:
-        """Nodes of expressions and of what the names in them were given in the same scope."""
-        queue, seen = list(values), set()
+        """Nodes of expressions, of what their names were given in the same scope, of what functions they call return."""
+        queue: list[tuple[ast.expr, Scope]] = [(value, scope) for value in values]
+        seen: set[tuple[int, str]] = set()
         while queue:
-            for node in ast.walk(queue.pop()):
+            value, inside = queue.pop()
+            for node in ast.walk(value):
                 yield node
-                if isinstance(node, ast.Name) and node.id not in seen and len(seen) < 40:
-                    seen.add(node.id)
-                    grown, given = self._writes(node.id, scope)
-                    queue += [*grown, *(value for value, _ in given)]
+                name = last(node.func) if isinstance(node, ast.Call) else getattr(node, "id", "")
+                key = (id(inside), f"{name}()" if isinstance(node, ast.Call) else name)
+                if not name or key in seen or len(seen) > 60:
+                    continue
+                seen.add(key)
+                if not isinstance(node, ast.Call):
+                    grown, given = self._writes(name, inside)
+                    queue += [(v, inside) for v in (*grown, *(v for v, _ in given))]
+                elif name in self.functions:
+                    called = self.functions[name]
+                    queue += [
+                        (n.value, called)
+                        for n in self.own.get(id(called), ())
+                        if isinstance(n, ast.Return) and n.value is not None
+                    ]
 
 
 def _elements(value: ast.expr) -> list[ast.expr]:
