@@ -17,7 +17,6 @@ from auditor.timeline import (
     Branch,
     Calibrate,
     Call,
-    Event,
     Loop,
     Node,
     Place,
@@ -275,26 +274,19 @@ def _why(case: Case, rule: str, static: Said, run: Said) -> tuple[str, bool]:
     if static.status is Status.PASS:
         return _unread(case, rule, run), False
     seen = _lines_of_run(case)
-    acts = {
-        event.place
-        for event in case.timelines[Witness.STATIC].events()
-        if isinstance(event, Update | Calibrate | Score)
-    }
-    missed = [place for place in static.places if place in acts and (place.path, place.line) not in seen]
-    branches = {
-        (branch.place.path, branch.place.line): branch
-        for place in missed
-        for branch in _around(case.timelines[Witness.STATIC].root, place)
-    }
+    unreached = [
+        branch for branch in _learning(case.timelines[Witness.STATIC].root) if not _reached(case, branch, seen)
+    ]
     questions = _machine(case)
-    for key, branch in branches.items():
-        if key in questions:
-            words = f"{_short(branch.place)} asks about the machine ({questions[key]}): `{branch.condition[:80]}`"
+    for branch in unreached:
+        question = questions.get((branch.place.path, branch.place.line))
+        if question:
+            words = f"{_short(branch.place)} asks about the machine ({question}): `{branch.condition[:80]}`"
             return f"{words}; what reading sees there did not happen in the run", True
-    if branches:
-        branch = next(iter(branches.values()))
-        words = f"reading cannot decide `{branch.condition[:80]}` ({_short(branch.place)})"
+    if unreached:
+        words = f"reading cannot decide `{unreached[0].condition[:80]}` ({_short(unreached[0].place)})"
         return f"{words}; the run did not go where it leads", False
+    missed = [place for place in static.places if (place.path, place.line) not in seen and _acts(case, place)]
     scaled = _scaled(case)
     if rule == "PG-C2-normalisation":
         return "the run's stream repeats no context, so a table of counts hardly fires in it", False
@@ -353,24 +345,48 @@ def _scaled(case: Case) -> str:
     return ", ".join(f"{name} {new} for {old}" for name, (old, new) in sorted(notes.items())[:3] if old != new)
 
 
-def _around(node: Node, place: Place) -> Iterator[Branch]:
-    """Undecided branches that hold an event at `place`, outermost first."""
+def _acts(case: Case, place: Place) -> bool:
+    """Whether something is scored, changed or collected at a line; a run leaves a trace of such lines only."""
+    events = case.timelines[Witness.STATIC].events()
+    return any(event.place == place and isinstance(event, Update | Calibrate | Score) for event in events)
+
+
+def _learning(node: Node) -> Iterator[Branch]:
+    """Undecided branches in which something learns from validation tokens, outermost first."""
     if isinstance(node, Branch):
-        if _holds(node.then, place) or _holds(node.otherwise, place):
+        events = Timeline("", Sequence((node.then, node.otherwise))).events()
+        if any(isinstance(event, Update | Calibrate) and event.span.split is Split.VAL for event in events):
             yield node
-            yield from _around(node.then, place)
-            yield from _around(node.otherwise, place)
+            yield from _learning(node.then)
+            yield from _learning(node.otherwise)
     elif isinstance(node, Sequence):
         for item in node.items:
-            yield from _around(item, place)
+            yield from _learning(item)
     elif isinstance(node, Loop | Call):
-        yield from _around(node.body, place)
+        yield from _learning(node.body)
 
 
-def _holds(node: Node, place: Place) -> bool:
-    if isinstance(node, Event):
-        return node.place == place
-    return any(event.place == place for event in Timeline("", node).events())
+def _reached(case: Case, branch: Branch, seen: set[tuple[str, int]]) -> bool:
+    """Whether a line that stands in this branch alone was on the stack in the run."""
+    elsewhere = _places(case.timelines[Witness.STATIC].root, branch)
+    inside = set(_places(branch.then)) | set(_places(branch.otherwise))
+    return any((place.path, place.line) in seen for place in inside - set(elsewhere))
+
+
+def _places(node: Node, leave_out: Branch | None = None) -> Iterator[Place]:
+    """Lines of every node, calls and loops among them."""
+    if node is leave_out:
+        return
+    if isinstance(node, Sequence):
+        for item in node.items:
+            yield from _places(item, leave_out)
+        return
+    yield node.place
+    if isinstance(node, Branch):
+        yield from _places(node.then, leave_out)
+        yield from _places(node.otherwise, leave_out)
+    elif isinstance(node, Loop | Call):
+        yield from _places(node.body, leave_out)
 
 
 def _short(place: Place) -> str:

@@ -92,7 +92,7 @@ def _question(node: ast.AST, known: dict[str, str]) -> str:
                 return name
             if part.attr == "is_cuda" or (part.attr == "type" and getattr(part.value, "attr", "") in _TENSOR_ANSWERS):
                 return ast.unparse(part)[:80]
-            if part.attr in known and not name:
+            if part.attr in known and name.split(".")[0] not in _ROOTS:
                 return known[part.attr]
         if isinstance(part, ast.Name) and part.id in known:
             return known[part.id]

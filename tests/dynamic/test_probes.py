@@ -175,3 +175,20 @@ def test_counts_of_scored_tokens_accuse_nobody(probes):
 def test_training_on_later_tokens_is_left_to_the_order(probes):
     found = probes(parts.ADAPT, parts.EXPORT, parts.SCORE)
     assert found["causality"] is None
+
+
+def test_program_that_behaves_better_here_than_elsewhere(probes):
+    """It trains on validation tokens where a GPU driver is installed: reading and running contradict each other."""
+    from auditor.casefile import Call
+    from auditor.findings import Status, Verdict, Witness
+    from auditor.review import review_submission
+    from auditor.submission import Submission
+
+    text = parts.program(parts.EXPORT, parts.TWO_FACED, parts.SCORE)
+    submission = Submission.from_files({"records/track_10min_16mb/2026-04-01_Small/train_gpt.py": text})
+    review = review_submission(submission, call=Call(run=True))
+    assert review.case.facts["run"].late == 0, "it behaved in the run"
+    found = {finding.rule: finding for finding in review.findings}["PG-C3-score-first"]
+    assert found.status is Status.WARN and "what machine it runs on" in found.summary
+    assert "os.path.exists" in found.explanation
+    assert Witness.RUN in review.case.timelines and review.verdict is not Verdict.CLEAN
