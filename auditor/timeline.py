@@ -127,7 +127,8 @@ class Score(Event):
     `seen` holds the changes that its own targets had made before, `tables` the lines where counts were read that take
     part in it, `own_target` that its logits were computed from the targets themselves, `from_artifact` whether the
     scoring parameters were read back from the artifact (None: unknown), `partial` why its targets are only a part of the
-    validation stream, or none of it: (line, what happens there).
+    validation stream, or none of it: (line, what happens there), `with_train` whether training tokens take part in its
+    logits otherwise than through the weights (None: unknown).
     """
 
     span: Span
@@ -138,6 +139,7 @@ class Score(Event):
     own_target: bool = False
     from_artifact: bool | None = None
     partial: tuple[tuple[Place, str], ...] = ()
+    with_train: bool | None = None
 
 
 @dataclass(frozen=True)

@@ -3,11 +3,12 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
 
 from auditor.case import Case
 from auditor.findings import Finding, Severity, Status
 from auditor.submission import Track
-from auditor.timeline import Calibrate, Event, Read, Split, Timeline, Update
+from auditor.timeline import Calibrate, Event, Read, Score, Split, Timeline, Update
 from rules.base import Example, Rule
 from rules.example_program import program
 from rules.examples import variant
@@ -34,6 +35,18 @@ def read(timeline: Timeline) -> Finding | None:
     if changes:
         return failed(
             "training data changes what is evaluated, during evaluation", [place(e) for e in (*changes, *late)]
+        )
+    counted = [e for e in timeline.events() if isinstance(e, Score) and e.counted]
+    if late and counted and all(score.with_train is False for score in counted):
+        # Lighter than the rule: what accepted records did, and all that can pass is the number that was chosen.
+        return replace(
+            warned(
+                "training data is read during evaluation and only chooses a number",
+                [place(event) for event in late],
+                "Nothing of it takes part in the scores, and nothing changes through it but a choice between constants, "
+                "such as one temperature: accepted records did this.",
+            ),
+            severity=Severity.DISPUTED,
         )
     if late:
         return warned(

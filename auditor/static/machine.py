@@ -14,6 +14,7 @@ from auditor.static.assignments import Assignments
 from auditor.static.builtin_calls import BuiltinCalls
 from auditor.static.calls import Calls
 from auditor.static.counting import Counting
+from auditor.static.effective import logged_constant
 from auditor.static.expressions import Expressions
 from auditor.static.heap import Class, Frame, Function, Instance, Journal, Listing, Module
 from auditor.static.learning import Learning
@@ -449,7 +450,7 @@ class Machine(
         for name, held in list(slots.items()):
             text = self.overrides.get(name.lower())
             if text is not None and isinstance(held, Value) and held.obj is None and not name.startswith("$"):
-                self.journal.put(slots, name, _parsed(text, held))
+                self.journal.put(slots, name, logged_constant(text, held))
 
     def do_import(self, node: ast.Import) -> None:
         for alias in node.names:
@@ -563,30 +564,6 @@ def _last(node: ast.expr) -> str:
 
 def _import_guard(node: ast.Try) -> bool:
     return any(isinstance(s, ast.Import | ast.ImportFrom | ast.Assign) for s in node.body)
-
-
-def _parsed(text: str, default: Value) -> Value:
-    """A logged setting as a constant of the default's type."""
-    lowered = text.strip().lower()
-    if lowered in ("true", "false"):
-        out: object = lowered == "true"
-    elif lowered == "none":
-        out = None
-    else:
-        try:
-            number = float(text)
-            out = int(number) if number.is_integer() and "." not in text and "e" not in lowered else number
-        except ValueError:
-            out = text.strip().strip("'\"")
-    if default.known and isinstance(default.const, bool) and isinstance(out, int | float):
-        out = bool(out)
-    elif default.known and isinstance(default.const, str):
-        out = text.strip().strip("'\"")
-    elif isinstance(out, str):
-        return default
-    value = constant(out)
-    value.facts = default.facts
-    return value
 
 
 _STATEMENTS: dict[type, Callable] = {

@@ -64,7 +64,8 @@ class Subscripts:
         if not whole or index.at or cut.upper is None or cut.step is not None or cut.lower is not None:
             return held
         bound = self.eval(cut.upper)
-        if not (bound.known and isinstance(bound.const, int) and MIN_PREFIX < bound.const < FULL_STREAM):
+        proven = bound.known and isinstance(bound.const, int) and (FLAG, "default") not in bound.facts
+        if not (proven and MIN_PREFIX < bound.const < FULL_STREAM):
             return held
         words = f"takes the first {bound.const:,} tokens"
         facts = held.facts | {(FLAG, "partial", self.here(), words)}

@@ -13,7 +13,7 @@ from auditor.static.records import (
     UpdateRecord,
     Where,
 )
-from auditor.static.values import COUNTS, FLAG, LEARNT, SCORED, Iterations
+from auditor.static.values import COUNTS, FLAG, LEARNT, SCORED, TOKENS, Iterations
 from auditor.timeline import (
     Branch,
     Calibrate,
@@ -164,6 +164,7 @@ class _Builder:
         return Score(
             place, self.span(record.split, record.at, record), record.counted, seen=unique, tables=tables,
             own_target=record.own_target, from_artifact=record.artifact, phase=self.phase,
+            with_train=any(f[0] == TOKENS and f[1] == "train" for f in record.facts),
             partial=tuple(sorted(((_place(f[2]), f[3]) for f in record.partial), key=repr)),
         )  # fmt: skip
 
@@ -173,8 +174,12 @@ class _Builder:
         reach = min((s.offset for s in self.machine.scores if s.number in numbers and s.split == "val"), default=1)
         counts = {
             (f[4], f[3], f[2] >= reach, f[5], f[7]): Counted(
-                _place(f[4]), _SPLITS.get(f[3], Split.OTHER), f[2] >= reach, f[5],
-                next((_place(place) for place, latest in sorted(f[6], reverse=True) if latest == f[2]), None), f[7],
+                _place(f[4]),
+                _SPLITS.get(f[3], Split.OTHER),
+                f[2] >= reach,
+                f[5],
+                next((_place(place) for place, latest in sorted(f[6], reverse=True) if latest == f[2]), None),
+                f[7],
             )
             for f in sorted(record.facts, key=repr)
             if f[0] == COUNTS

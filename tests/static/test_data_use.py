@@ -163,6 +163,11 @@ def evaluate(model, val_tokens, tables, rank, world_size, device):
 """
 WHOLE = DRAWN.replace("{loop}", "start in range(0, val_tokens.numel() - 1, args.seq_len)")
 AT_RANDOM = DRAWN.replace("{loop}", "start in np.random.randint(0, val_tokens.numel() - args.seq_len, 100)")
+BY_DEFAULT = edited(
+    DATA,
+    "    return tokens[:usable + 1]\n",
+    '    return tokens[:usable + 1][:int(os.environ.get("LIMIT", "1000000"))]\n',
+)
 FRONT = edited(DATA, "    return tokens[:usable + 1]\n", "    return tokens[:usable + 1][:1_000_000]\n")
 ELSEWHERE = """
 def load_validation_tokens():
@@ -181,9 +186,17 @@ OFFICIAL, _, _ = DATA.partition("def load_validation_tokens")
         (program(evaluation=WHOLE), None),
         (program(evaluation=AT_RANDOM), Status.FAIL),
         (program(data=FRONT), Status.FAIL),
+        (program(data=BY_DEFAULT), None),
         (program(data=edited(DATA, *(("fineweb_val_*.bin", "fineweb_val_0*.bin")))), None),
     ],
-    ids=["stream", "every window", "windows at random", "first million", "other pattern"],
+    ids=[
+        "stream",
+        "every window",
+        "windows at random",
+        "first million",
+        "a default nobody may have used",
+        "other pattern",
+    ],
 )
 def test_parts_of_the_validation_stream(text: str, expected: Status | None) -> None:
     assert status(analyse(text), "PG-B-full-val") is expected
