@@ -15,10 +15,14 @@ import random
 import sys
 from pathlib import Path
 
+from auditor.case import Case
 from auditor.casefile import Call, build_case
 from auditor.dynamic.witness import Testimony, testimony_of
+from auditor.findings import Status, Witness
+from auditor.judge import examine, soften_by_date
 from auditor.submission import Submission
 from auditor.targets import all_pull_requests
+from rules import all_rules
 from rules.order import order_of
 
 NO_SCRIPT = "no PyTorch script"
@@ -99,7 +103,20 @@ def _run(options: argparse.Namespace, name: str, folder: str) -> dict:
     if options.keep:
         options.keep.mkdir(parents=True, exist_ok=True)
         (options.keep / f"{name}.pkl").write_bytes(pickle.dumps(made.run))
-    return _row(made)
+    return {**_row(made), **_judged(case, made)}
+
+
+def _judged(case: Case, made: Testimony) -> dict:
+    """Rules that fail by what this witness says alone; static analysis was not asked."""
+    if made.timeline is None:
+        return {}
+    case.timelines[Witness.RUN] = made.timeline
+    findings = [soften_by_date(examine(rule, case), rule, case) for rule in all_rules()]
+    said = [finding for finding in findings if finding.witness is Witness.RUN]
+    return {
+        name: sorted(finding.rule for finding in said if finding.status is status)
+        for name, status in (("failed", Status.FAIL), ("warned", Status.WARN))
+    }
 
 
 def _row(made: Testimony) -> dict:
@@ -107,13 +124,14 @@ def _row(made: Testimony) -> dict:
     order = order_of(made.timeline) if made.timeline else None
     return {
         "status": made.run.status,
-        "reason": made.run.reason[:200],
+        "reason": made.run.reason[:200] or ("" if claim else "ended without printing a score"),
         "seconds": round(made.run.seconds, 1),
         "cpu": round(made.run.cpu_seconds, 1),
         "attempts": made.run.attempts,
         "peak_mib": made.run.peak_bytes >> 20,
         "headline": claim.text[:90] if claim else "",
         "explained": f"{why.how} {why.matched}" if why else "",
+        "error": float(f"{why.error:.1e}") if why else None,
         "derived": bool(why and why.derived),
         "counted": made.counted,
         "available": made.available,

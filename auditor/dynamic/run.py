@@ -283,10 +283,18 @@ def _result(outcome: Outcome, plan: Plan, dataset: Dataset, limits: float) -> Ru
         limit = f"CPU time over {int(limits)} s" if "SIGKILL" in outcome.reason or "SIGXCPU" in outcome.reason else ""
         result.status, result.reason = "stopped", limit or outcome.reason
     elif crash:
-        result.status, result.reason = "stopped", ": ".join(filter(None, (crash["error"], crash["message"])))
+        result.status, result.reason = "stopped", _crash(crash["error"], crash["message"])
     elif outcome.returncode:
         result.status, result.reason = "stopped", f"exit status {outcome.returncode}"
     return result
+
+
+def _crash(error: str, message: str) -> str:
+    """A crash in words. Packages that are absent are told apart from what the program does wrong."""
+    absent = re.fullmatch(r"No module named '([\w.]+)'", message)
+    if error == "ModuleNotFoundError" and absent:
+        return f"needs the package {absent[1]}, which is neither in the submission nor here, and has no stand-in"
+    return ": ".join(filter(None, (error, message)))
 
 
 def _events(lines: list[bytes]) -> Iterator[dict[str, Any]]:
