@@ -100,10 +100,27 @@ def unpack(target: str, repo: Path | None, out: Path | None, outline: bool) -> N
 
 @main.command()
 @click.argument("what")
-def explain(what: str) -> None:
-    """Explain a RULE: statement, sources, precedents on both sides, legal and illegal examples."""
+@click.argument("place", required=False)
+@click.option(
+    "--repo",
+    type=click.Path(path_type=Path),
+    envvar="PARAMETER_GOLF_REPO",
+    help="Clone in which a PR number or ref is looked up.",
+)
+def explain(what: str, place: str | None, repo: Path | None) -> None:
+    """Explain a RULE, or what the analysis knows at a line: PATH:LINE, or TARGET and a line in it.
+
+    \b
+    auditor explain PG-C3-score-first            text, sources, precedents, legal and illegal examples
+    auditor explain my_run/train_gpt.py:184      values, phase, loops, settings, events, rules
+    auditor explain 861 184 --repo ~/parameter-golf
+    """
     from rich.console import Console
 
+    from auditor.commands import explain as command
+
+    if place is not None or command.is_place(what):
+        sys.exit(command.run(what, place, repo))
     import rules
     from rules.explain import render_rule
 
@@ -175,6 +192,12 @@ def reproduce(target: str, **options: object) -> None:
 @click.option("--data", type=click.Path(path_type=Path, exists=True), help="Folder with datasets/ and tokenizers/.")
 @click.option("--scale", type=click.Choice(["full", "small"]), default="full", show_default=True)
 @click.option("--stride", "strides", multiple=True, type=int, help="Sliding windows to score with, besides whole rows.")
+@click.option(
+    "--follow/--no-follow",
+    default=None,
+    help="Repeat the program's own evaluation, training included, by the trusted loop (default: at small scale).",
+)
+@click.option("--limit-minutes", type=float, help="Wall time before it is ended (default: 20).")
 @click.option("--set", "variables", multiple=True, metavar="NAME=VALUE", help="Variable for the submission.")
 @click.option("--repo", type=click.Path(path_type=Path), envvar="PARAMETER_GOLF_REPO", help="Clone for PR numbers.")
 def rescore(target: str, artifact: Path, strides: tuple[int, ...], **options: object) -> None:

@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import json
+from collections.abc import Iterator
 from dataclasses import dataclass, replace
 from pathlib import Path
+from typing import Any
 
 from rich.console import Console
 
@@ -47,6 +49,7 @@ class Options:
     cluster: str | None = None
     partition: str = ""
     account: str = ""
+    follow: bool | None = None
 
 
 def run(target: str, options: Options) -> int:
@@ -113,15 +116,37 @@ def rescore(target: str, artifact: Path, options: Options, strides: tuple[int, .
     console = Console(soft_wrap=True, highlight=False)
     overrides = dict(_assignment(text) for text in options.variables)
     case = load(target, options.repo)
-    found = score(case, artifact, scale=options.scale, data=options.data, overrides=overrides, strides=strides)
+    wanted = {"scale": options.scale, "data": options.data, "overrides": overrides, "strides": strides}
+    found = score(case, artifact, **wanted, follow=options.follow, minutes=options.limit_minutes or 20.0)
     console.print(f"{artifact.name}: {found['parameters']:,} parameters, interface {found['adapter']}", markup=False)
     for item in found["scores"]:
         counts = f"{item['tokens']:,} tokens, {item['bytes']:,} bytes"
         console.print(f"  {item['windows']}: {item['bpb']:.6f} BPB, {item['loss']:.6f} nats, {counts}", markup=False)
     moved = found["causality"]["largest_change"]
     console.print(f"  causality: logits before a changed token move by {moved:.2g} at most", markup=False)
-    console.print("  evaluation-time adaptation of the submission is not part of these scores", markup=False)
+    probe = found["normalisation"]
+    if probe["largest_gap"] is not None:
+        console.print(f"  normalisation: {probe['how']}, off by {probe['largest_gap']:.2g} at most", markup=False)
+    for line in _followed(found.get("followed")):
+        console.print(f"  {line}", markup=False)
     return 0
+
+
+def _followed(followed: dict[str, Any] | None) -> Iterator[str]:
+    """What the trusted loop made of the program's own evaluation, a line for every pass."""
+    if followed is None:
+        yield "evaluation-time adaptation of the submission is not part of these scores (see --follow)"
+        return
+    for item in followed["passes"]:
+        how = f"pass {item['pass']} of its evaluation, repeated" + (
+            f" with {item['optimiser']}" if item["updates"] else ""
+        )
+        for scored in item["scores"]:
+            yield f"{how}: {scored['bpb']:.6f} BPB, {scored['windows']}, {item['covered']:,} of {item['positions']:,}"
+        if item["refused"]:
+            yield f"  {item['refused']} updates were refused: they train on tokens that were not scored by then"
+    if followed["obstacle"]:
+        yield f"not everything was repeated: {followed['obstacle']}"
 
 
 def load(target: str, repo: Path | None) -> Case:

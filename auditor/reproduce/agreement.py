@@ -63,11 +63,12 @@ def agreement(seed: Measured) -> Agreement:
 def trusted_scores(trusted: dict[str, Any]) -> dict[str, float]:
     """Every score the trusted loop took, bits per byte by the words that say how.
 
-    A repeated pass stands for what was printed only when it reached every position and no update had to be refused.
+    A repeated pass stands for what was printed only when it began with the weights of the artifact, reached every position,
+    and no update had to be refused.
     """
     scores = {item["windows"]: item["bpb"] for item in trusted.get("scores", ())}
     for item in (trusted.get("followed") or {}).get("passes", ()):
-        if item["refused"] or item["covered"] < item["positions"]:
+        if not item["fresh"] or item["refused"] or item["covered"] < item["positions"]:
             continue
         updates = f", {item['updates']} updates" if item["updates"] else ""
         for found in item["scores"]:

@@ -101,7 +101,8 @@ def contain(job: Job, folder: Path, sample: Callable[[], dict[str, Any] | None] 
         watch = _Streamed(policy, scratch, record, sample)
         outcome = watch.run(launch(policy, allowed, insist=False, scratch=scratch))
         layers = tuple(sorted(str(layer) for layer in outcome.layers))
-        record.write({"kind": "sandbox", "layers": layers, "status": outcome.status, "reason": outcome.reason})
+        ended = {"layers": layers, "status": outcome.status, "reason": outcome.reason}
+        record.write({"kind": "sandbox", **ended, "cpu_seconds": round(outcome.cpu_seconds, 1)})
     if outcome.status == "refused":
         raise SandboxUnavailable(f"the re-run could not be contained: {outcome.reason}; run `auditor sandbox --check`")
     ended = record.ended

@@ -73,7 +73,7 @@ class Measured:
         calibration_reads: the same between the end of training and the artifact.
         mapped_after: training shards still mapped into memory during evaluation.
         files: every file left behind, path -> bytes; read_back: binary ones that were read after they were written.
-        peak_bytes, gpu: memory of the process tree; utilisation (percent), memory (MiB) of GPUs, mean and maximum.
+        cpu_seconds: of all processes. peak_bytes, gpu: memory of the process tree; utilisation (percent), memory (MiB) of GPUs, mean and maximum.
         trusted: what the trusted scoring found (see `auditor.reproduce.inside.scoring`), None when it was not made.
         inotify: whether file accesses could be watched.
     """
@@ -96,6 +96,7 @@ class Measured:
     code_bytes: int = 0
     local_code_bytes: int = 0
     peak_bytes: int = 0
+    cpu_seconds: float = 0.0
     gpu: dict[str, Any] = field(default_factory=dict)
     layers: tuple[str, ...] = ()
     trusted: dict[str, Any] | None = None
@@ -160,6 +161,9 @@ def _why(errors: list[str], codes: tuple[int, ...], events: list[dict]) -> str:
 
 def _machine(made: Measured, events: list[dict]) -> None:
     made.layers = next((tuple(event["layers"]) for event in events if event["kind"] == "sandbox"), ())
+    made.cpu_seconds = max(
+        (event.get("cpu_seconds", 0.0) for event in events if event["kind"] == "sandbox"), default=0.0
+    )
     made.inotify = any(event.get("inotify") for event in events if event["kind"] == "started")
     made.peak_bytes = max((event["bytes"] for event in events if event["kind"] == "memory"), default=0)
     samples = [event for event in events if event["kind"] == "gpu"]

@@ -2,7 +2,8 @@
 
 The script is started with one training step, so that it comes to the point where it reads its artifact back; there the
 given file takes the place of its own. Whatever dequantiser, container or module layout it uses runs as it was written.
-Without the submission's evaluation, adaptation during evaluation is not part of the score.
+Adaptation during evaluation is part of the score when the program's evaluation is followed: the trusted loop then repeats
+it with the submission's hyper-parameters in an order of its own (`auditor.reproduce.inside.following`).
 """
 
 from __future__ import annotations
@@ -47,6 +48,7 @@ def rescore(
     overrides: dict[str, str] | None = None,
     strides: tuple[int, ...] = (),
     minutes: float = 20.0,
+    follow: bool | None = None,
 ) -> dict[str, Any]:
     """Score `artifact` with the code of a submission.
 
@@ -54,10 +56,12 @@ def rescore(
         scale: "full" on one GPU with the settings as submitted, "small" for an artifact of a rehearsal (CPU).
         data: folder with datasets/ and tokenizers/; a rehearsal makes its own.
         strides: of sliding windows to score with besides whole rows.
+        follow: let the program evaluate and repeat what it does, adaptation included; takes about twice as long as its
+            evaluation on one process (default: at small scale).
 
     Returns:
         The report of `auditor.reproduce.inside.scoring`: `scores` (windows, bpb, loss, tokens, bytes), `adapter`,
-        `causality`, `positions`, `parameters`.
+        `causality`, `normalisation`, `positions`, `parameters`, and `followed` (the passes that were repeated).
 
     Raises:
         NotScored: the program did not come to the point where it reads its artifact, or its model's interface does not
@@ -68,6 +72,8 @@ def rescore(
     plan = make_rerun_plan(case, ("0",), ranks=1, scale=scale, data=data, overrides=overrides)
     environment, attributes = _one_step(case, plan)
     plan = replace(plan, environment=environment, attributes=attributes)
+    follow = scale != FULL if follow is None else follow
+    score = {"artifact": "/artifact", "stop": not follow, "follow": follow}
     with tempfile.TemporaryDirectory(prefix="auditor-rescore-", dir=bindable(Path())) as name:
         stage = Path(name)
         stage.chmod(0o755)
@@ -76,7 +82,7 @@ def rescore(
         given = stage / "artifact"
         given.write_bytes(artifact.read_bytes())
         given.chmod(0o644)
-        job = job_of(plan, place, "0", stage, minutes * 60, score={"artifact": "/artifact", "stop": True})
+        job = job_of(plan, place, "0", stage, minutes * 60, score=score)
         if strides:
             job = _with_strides(job, strides)
         contain(replace(job, binds=(*job.binds, (str(given), "/artifact"))), stage / "run")

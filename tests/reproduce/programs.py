@@ -48,6 +48,64 @@ ADAPTED = program(
     + SCORE,
 )
 
+#: Sliding windows in chunks: scores a chunk, then trains on it; rows of a chunk are shared among the ranks.
+_CHUNKS = """
+def evaluate(model, val_tokens, tables, rank, world_size, device):
+    size, space, control = tables
+    totals = torch.zeros(3, dtype=torch.float64, device=device)
+    optimizer = torch.optim.SGD(model.parameters(), lr=0.01, momentum=0.9)
+    total, chunk = val_tokens.numel() - 1, 4 * args.seq_len
+    chunks = -(-total // chunk)
+    for c in range(chunks):
+        begin, end = c * chunk, min((c + 1) * chunk, total)
+        model.eval()
+        with torch.inference_mode():
+            for first in range(begin + rank * STRIDE, end, world_size * STRIDE):
+                last = min(first + STRIDE, end)
+                start = max(last - args.seq_len, 0)
+                window = val_tokens[start:last + 1].to(device)
+                nll = token_losses(model, window[None, :-1], window[None, 1:])[:, first - start:]
+                before, after = window[None, :-1][:, first - start:], window[None, 1:][:, first - start:]
+                nbytes = size[after] + (space[after] & ~control[before])
+                totals += torch.stack([nll.double().sum(), torch.tensor(float(nll.numel())).double(),
+                                       nbytes.double().sum()])
+        if c == chunks - 1:
+            break
+        model.train()
+        for group in optimizer.param_groups:
+            group["lr"] = 0.01 * (1 + math.cos(math.pi * c / (chunks - 1))) / 2
+        rows = (end - begin) // args.seq_len
+        for epoch in range(2):
+            mine = range(rank * rows // world_size, (rank + 1) * rows // world_size)
+            x = torch.stack([val_tokens[begin + r * args.seq_len:begin + (r + 1) * args.seq_len] for r in mine])
+            y = torch.stack([val_tokens[begin + r * args.seq_len + 1:begin + (r + 1) * args.seq_len + 1] for r in mine])
+            optimizer.zero_grad(set_to_none=True)
+            token_losses(model, x.to(device), y.to(device)).mean().backward()
+            if dist.is_initialized():
+                for parameter in model.parameters():
+                    dist.all_reduce(parameter.grad, op=dist.ReduceOp.AVG)
+            torch.nn.utils.clip_grad_norm_(model.parameters(), 1.0)
+            optimizer.step()
+    if dist.is_initialized():
+        dist.all_reduce(totals)
+    val_loss = (totals[0] / totals[1]).item()
+    return val_loss, (totals[0] / math.log(2) / totals[2]).item()
+"""
+SCORE_FIRST = program(training=LOGGED, evaluation=_CHUNKS.replace("STRIDE", "(args.seq_len // 2)"))
+
+#: The same, but every chunk is trained on before it is scored.
+_SCORED, _TRAINED = _CHUNKS.index("        model.eval()\n"), _CHUNKS.index("        if c == chunks - 1:\n")
+_TOTAL = _CHUNKS.index("    if dist.is_initialized():\n        dist.all_reduce(totals)")
+TRAIN_FIRST = program(
+    training=LOGGED,
+    evaluation=(
+        _CHUNKS[:_SCORED]
+        + _CHUNKS[_TRAINED:_TOTAL].replace("            break\n", "            rank = rank\n")
+        + _CHUNKS[_SCORED:_TRAINED]
+        + _CHUNKS[_TOTAL:]
+    ).replace("STRIDE", "(args.seq_len // 2)"),
+)
+
 #: Fails for one seed only.
 ONE_SEED_FAILS = program(
     training=LOGGED, main=edited(MAIN, "    torch.manual_seed(args.seed)\n", "    assert args.seed != 2, 'seed two'\n")
@@ -67,6 +125,8 @@ __all__ = [
     "CLEAN",
     "EXPORT",
     "ONE_SEED_FAILS",
+    "SCORE_FIRST",
     "SLOW_CLOCK",
     "TRAIN_AT_EVALUATION",
+    "TRAIN_FIRST",
 ]

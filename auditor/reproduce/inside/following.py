@@ -22,6 +22,7 @@ from torch import nn
 from auditor.reproduce.inside.adapter import Adapter, device_of, losses, restore, snapshot
 
 _MAX_ROWS = 2_000_000
+_BATCH_TOKENS = 8192
 _OPTIMISERS = (torch.optim.SGD, torch.optim.AdamW, torch.optim.Adam, torch.optim.RMSprop)
 
 
@@ -178,8 +179,10 @@ class Follower:
         """An optimiser is about to step."""
         rows, self.pending = self.pending, []
         clip, self.clip = self.clip, 0.0
-        if self.obstacle or not self.passes:
+        if self.obstacle or not (self.passes or rows):
             return
+        if not self.passes:
+            self.passes.append(Pass(weights=self.kept))
         parameters = [value for group in optimiser.param_groups for value in group["params"]]
         if not all(id(value) in self.mine for value in parameters):
             self.obstacle = "what it trains during evaluation are adapters beside the model"
@@ -227,10 +230,11 @@ class Follower:
 def _joined(mine: list[Scored | Trained], theirs: list[tuple[Any, Any]]) -> list[Scored | Trained]:
     """Steps of two ranks as one sequence: reads before the n-th update of both, then that update on the rows of both."""
     joined: list[Scored | Trained] = []
+    reads: list[Scored] = []
     rest = iter(theirs)
     for step in [*mine, None]:
         if isinstance(step, Scored):
-            joined.append(step)
+            reads.append(step)
             continue
         for item, update in rest:
             if update is not None:
@@ -238,10 +242,23 @@ def _joined(mine: list[Scored | Trained], theirs: list[tuple[Any, Any]]) -> list
                     step.weights = [*step.shares(), *update.shares()]
                     step.rows = [*step.rows, *item]
                 break
-            joined.append(item)
+            reads.append(item)
+        joined += _in_order(reads)
+        reads = []
         if step is not None:
             joined.append(step)
     return joined
+
+
+def _in_order(reads: list[Scored]) -> list[Scored]:
+    """Rows in the order of the stream, one step for every length: ranks take turns, which says nothing about order."""
+    found = []
+    for length in {item.length for item in reads}:
+        same = [item for item in reads if item.length == length]
+        starts, valid = np.concatenate([r.starts for r in same]), np.concatenate([r.valid for r in same])
+        order = np.lexsort((starts, starts + valid))
+        found.append(Scored(starts[order], valid[order], length))
+    return sorted(found, key=lambda item: int(item.starts[0] + item.valid[0]))
 
 
 class Replay:
@@ -265,7 +282,8 @@ class Replay:
                 if time.monotonic() > self.until:
                     break
                 made = self._pass(item)
-                found.append({"pass": number, **made})
+                # Weights that earlier updates on the stream made are no longer those of the artifact.
+                found.append({"pass": number, "fresh": item.weights is not None, **made})
         finally:
             restore(self.root, now)
             self.root.train(was)
@@ -290,9 +308,12 @@ class Replay:
 
     def _score(self, step: Scored, sums: Sums) -> None:
         self.root.eval()
-        inputs, targets = self._rows(step)
-        with torch.no_grad():
-            sums.add(step, losses(self.follower.adapter.logits(inputs), targets).double().cpu().numpy())
+        size = max(_BATCH_TOKENS // step.length, 1)
+        for low in range(0, len(step.starts), size):
+            part = Scored(step.starts[low : low + size], step.valid[low : low + size], step.length)
+            inputs, targets = self._rows(part)
+            with torch.no_grad():
+                sums.add(part, losses(self.follower.adapter.logits(inputs), targets).double().cpu().numpy())
 
     def _rows(self, step: Scored) -> tuple[torch.Tensor, torch.Tensor]:
         """Tokens and targets of rows; what a row holds beyond its place in the stream is filled with zeros."""
@@ -348,8 +369,9 @@ class Sums:
                 continue
             own = self.loss[start:end]
             fresh = np.isnan(own)
+            whole = not self.stride or (start == 0 and fresh.all())
             own[fresh] = row[: end - start][fresh]
-            first = int(start) if start == 0 or not self.stride else max(int(start), end - self.stride)
+            first = int(start) if whole else max(int(start), end - self.stride)
             self.again[0] += float(row[first - start : end - start].sum())
             self.again[1] += end - first
             self.again[2] += int(self.stream.byte_ends[end] - self.stream.byte_ends[first])
