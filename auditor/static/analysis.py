@@ -52,58 +52,62 @@ class StaticResult:
     machine: Machine | None = None
 
 
-def static_timeline(program: Program, settings: Effective | None = None, keep: bool = False) -> StaticResult:
+def static_timeline(
+    program: Program, settings: Effective | None = None, keep: bool = False, machine: type[Machine] = Machine
+) -> StaticResult:
     """Timeline of the program's main script under `settings` (None: its own defaults).
+
+    `keep` hands the walk back, `machine` is the kind of machine that makes it (one that takes notes, for example).
 
     Never raises for what a submission contains; what it could not follow stands in `unknowns` and in the timeline.
     """
     settings = settings or Effective()
     sources = Sources(program)
-    machine, forced = _settled(sources, settings)
+    walked, forced = _settled(sources, settings, machine)
     for environment in settings.alternatives:
         if not forced:
             break
         if environment == settings.environment:
             continue
-        other, contradictions = _settled(sources, settings.with_environment(environment))
+        other, contradictions = _settled(sources, settings.with_environment(environment), machine)
         if len(contradictions) < len(forced):
-            machine, forced = other, contradictions
-    headline = _headline(machine, settings.headline_text, settings.lines)
-    _count(machine, headline)
-    timeline = build_timeline(machine, headline)
+            walked, forced = other, contradictions
+    headline = _headline(walked, settings.headline_text, settings.lines)
+    _count(walked, headline)
+    timeline = build_timeline(walked, headline)
     found = answers(timeline)
     for verdict in carried_verdicts(timeline, found):
         found.setdefault(verdict.rule, verdict)
-    causal = causality(machine)
+    causal = causality(walked)
     if causal is not None and causal.rule not in found:
         found[causal.rule] = causal
     return StaticResult(
         timeline=timeline,
-        unknowns=[(*place, reason) for place, reason in machine.unknowns],
-        dead=_sleeping(machine),
-        steps=machine.steps,
+        unknowns=[(*place, reason) for place, reason in walked.unknowns],
+        dead=_sleeping(walked),
+        steps=walked.steps,
         forced=sorted(forced),
         headline=headline[0].where if headline else None,
         answers=found,
-        machine=machine if keep else None,
+        machine=walked if keep else None,
     )
 
 
-def _settled(sources: Sources, settings: Effective) -> tuple[Machine, dict[tuple[str, int], bool]]:
+def _settled(sources: Sources, settings: Effective, kind: type[Machine]) -> tuple[Machine, dict[tuple[str, int], bool]]:
     """Walk until no disabled branch is contradicted by the log; also says which had to be taken."""
     forced: dict[tuple[str, int], bool] = {}
-    machine = _walk(sources, settings, forced)
+    machine = _walk(sources, settings, forced, kind)
     for _ in range(MAX_WALKS - 1):
         fresh = _proved_by_output(machine, settings, forced)
         if not fresh:
             break
         forced.update(fresh)
-        machine = _walk(sources, settings, forced)
+        machine = _walk(sources, settings, forced, kind)
     return machine, forced
 
 
-def _walk(sources: Sources, settings: Effective, forced: dict[tuple[str, int], bool]) -> Machine:
-    machine = Machine(sources, dict(settings.environment), settings.logged)
+def _walk(sources: Sources, settings: Effective, forced: dict[tuple[str, int], bool], kind: type[Machine]) -> Machine:
+    machine = kind(sources, dict(settings.environment), settings.logged)
     machine.forced, machine.options = forced, settings.options
     if sources.main:
         machine.run(sources.main)
