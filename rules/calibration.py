@@ -11,8 +11,11 @@ from dataclasses import dataclass
 
 from auditor.case import Case
 from auditor.documents.model import LogRun
-from auditor.findings import Evidence
+from auditor.findings import Evidence, Witness
+from auditor.timeline import Calibrate, Phase, Place, Split
 from rules.measures import as_number, at_log, reported_runs, setting, train_seconds
+from rules.support import at_line
+from rules.testimony import source_line
 
 _COLLECTS = re.compile(r"(?i)(hessian|calibrat)")
 _NOT_CALIBRATION = re.compile(
@@ -59,6 +62,31 @@ class Calibration:
 def calibrations(case: Case) -> list[Calibration]:
     """Calibration of every reported run that logs one; run by run, in order."""
     return [found for run in reported_runs(case) if (found := _of_run(case, run))]
+
+
+def behind_the_clock(case: Case) -> list[Evidence]:
+    """Calibration on training data that the code places behind a training clock of the full 600 s.
+
+    Only for programs without any log of a training clock: a log shows its seconds, and then the seconds decide. The
+    clock is the declared cap; a reserve among the settings leaves the question open. Empty when there is none.
+    """
+    timeline = case.timelines.get(Witness.STATIC)
+    if timeline is None or any(train_seconds(case, run) for log in case.logs for run in log.runs):
+        return []
+    events = list(timeline.events())
+    late = [e for e in events if isinstance(e, Calibrate) and e.span.split is Split.TRAIN and e.phase in _BEHIND]
+    variables = case.facts.get("environment") or []
+    caps = [seen for seen in variables if "WALLCLOCK" in seen.name.upper() and as_number(seen.detail) is not None]
+    reserved = any("RESERVE" in seen.name.upper() for seen in variables)
+    if not late or reserved or not caps or any((as_number(seen.detail) or 0.0) < CAP for seen in caps):
+        return []
+    line = source_line(case, Place(caps[0].path, caps[0].line))
+    clock = at_line(caps[0].path, caps[0].line, line, f"the training clock: {caps[0].detail} s, nothing is set aside")
+    return [clock, *(at_line(e.place.path, e.place.line, source_line(case, e.place), _LATE) for e in late[:2])]
+
+
+_LATE = "calibrates on training data after the training loop"
+_BEHIND = (Phase.AFTER_TRAINING, Phase.EVALUATION)
 
 
 def _of_run(case: Case, run: LogRun) -> Calibration | None:

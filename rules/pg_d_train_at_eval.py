@@ -10,8 +10,9 @@ from auditor.findings import Finding, Severity, Status
 from auditor.submission import Track
 from auditor.timeline import Calibrate, Event, Read, Score, Split, Timeline, Update
 from rules.base import Example, Rule
-from rules.example_program import program
-from rules.examples import variant
+from rules.calibration import behind_the_clock
+from rules.example_program import EXPORT, MAIN, edited, program
+from rules.examples import RUNS, variant
 from rules.support import failed, passed, warned
 from rules.testimony import ORDER_WITNESSES, blind_spots, evaluation_events, from_timelines, place
 
@@ -22,9 +23,45 @@ WARM_CACHE = """
     val_loss, val_bpb = evaluate(scored, val_tokens, tables, rank, world_size, device)
 """
 
+# Statistics of training batches for the quantiser, collected when the clock has stopped; no log shows its time.
+COLLECT = """
+def input_scales(model, rank, world_size, device):
+    sums = {}
+    kept = [
+        block.register_forward_hook(lambda module, given, out, n=n: sums.update({n: given[0].float().abs().mean()}))
+        for n, block in enumerate(model.blocks)
+    ]
+    inputs, _ = next({batches})
+    model(inputs)
+    for hook in kept:
+        hook.remove()
+    return sums
+"""
+FROM_SHARDS = COLLECT.replace("{batches}", "train_batches(rank, world_size, device)")
+FROM_NOWHERE = COLLECT.replace(
+    "{batches}", "iter([(torch.randint(0, args.vocab_size, (8, args.seq_len), device=device), None)])"
+)
+SCALED = edited(
+    edited(EXPORT, "def write_artifact(model, path):", "def write_artifact(model, path, sums):"),
+    "clamp_min(1e-8) / 127\n",
+    "clamp_min(1e-8) / 127 * sums[0]\n",
+)
+CALL = edited(
+    MAIN,
+    'write_artifact(model, "final_model.int8.ptz")',
+    'write_artifact(model, "final_model.int8.ptz", input_scales(model, rank, world_size, device))',
+)
+NO_LOGS = {f"train_seed{run.seed}.log": None for run in RUNS}
+
 
 def decide(case: Case) -> Finding:
-    """Needs to see what is read after the export."""
+    """Needs to see what is read after the export; behind a clock that runs its full 600 s, before it too."""
+    if case.submission.track in (Track.RECORD, Track.UNKNOWN) and (behind := behind_the_clock(case)):
+        return failed(
+            "training data calibrates the quantiser behind a training clock of 600 s, and no log shows another time",
+            behind,
+            "Calibration on training data has to be provably inside the 600 s (PG-D-gptq-calibration).",
+        )
     return from_timelines(case, "whether anything reads training data after training", read, rule=RULE.id)
 
 
@@ -112,11 +149,24 @@ RULE = Rule(
         "Let evaluation read the artifact, the code and the validation shards and nothing else; put what is "
         "needed from training into the counted artifact."
     ),
-    legal=(Example("evaluation reads artifact and validation shards", witnesses=ORDER_WITNESSES),),
+    legal=(
+        Example("evaluation reads artifact and validation shards", witnesses=ORDER_WITNESSES),
+        Example(
+            "the quantiser is calibrated on random tokens",
+            {**variant(program(extra=FROM_NOWHERE, export=SCALED, main=CALL)), **NO_LOGS},
+            witnesses=ORDER_WITNESSES,
+        ),
+    ),
     illegal=(
         Example(
             "a training step on train shards before scoring",
             variant(program(score=WARM_CACHE)),
+            Status.FAIL,
+            witnesses=ORDER_WITNESSES,
+        ),
+        Example(
+            "calibration on train shards behind the full 600 s, without a log",
+            {**variant(program(extra=FROM_SHARDS, export=SCALED, main=CALL)), **NO_LOGS},
             Status.FAIL,
             witnesses=ORDER_WITNESSES,
         ),
