@@ -50,14 +50,29 @@ def agreement(seed: Measured) -> Agreement:
     for label, printed, _ in reversed(seed.results):
         name, bpb = min(scores.items(), key=lambda item: abs(item[1] - printed))
         if abs(bpb - printed) <= allowed:
-            also = f"; the headline {headline:.5f} is none of {_listed(scores)}" if headline is not None else ""
+            also = f"; the headline {headline:.5f} is not, because {why_not(trusted)}" if headline is not None else ""
             return Agreement("another printed result", True, f"{label} {printed:.5f} is {name}{also}")
     changed = trusted.get("updates_after_load") or trusted.get("parameters_changed")
     last = ", ".join(f"{label} {bpb:.5f}" for label, bpb, _ in seed.results[-3:])
     kind = "adapted during evaluation" if changed else "no printed result is near"
-    obstacle = (trusted.get("followed") or {}).get("obstacle", "")
-    told = f"; not repeated: {obstacle}" if obstacle else ""
-    return Agreement(kind, True, f"printed {last}; trusted {_listed(scores)}{told}")
+    return Agreement(kind, True, f"printed {last}; trusted {_listed(scores)}; {why_not(trusted)}")
+
+
+def why_not(trusted: dict[str, Any]) -> str:
+    """Why a printed score is none of the trusted ones, as far as the trusted loop can tell; a clause."""
+    followed = trusted.get("followed") or {}
+    refused = sum(item["refused"] for item in followed.get("passes", ()))
+    if refused:
+        return f"{refused} of its updates are on tokens that were not scored by then, which the trusted loop refuses"
+    if any(not item["fresh"] for item in followed.get("passes", ())):
+        return (
+            "a pass begins with weights that an earlier pass trained on the same tokens, which the trusted loop refuses"
+        )
+    if followed.get("obstacle"):
+        return str(followed["obstacle"])
+    if trusted.get("updates_after_load") or trusted.get("parameters_changed"):
+        return "the trusted loop does not come to the printed score when it repeats the updates"
+    return "something beside the model takes part in it (counts of tokens, a temperature, a bias), or its windows are others"
 
 
 def trusted_scores(trusted: dict[str, Any]) -> dict[str, float]:

@@ -8,7 +8,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from auditor.case import Case
-from auditor.reproduce.agreement import SCORING_TOLERANCE, tolerance_of, trusted_scores
+from auditor.reproduce.agreement import SCORING_TOLERANCE, tolerance_of, trusted_scores, why_not
 from auditor.reproduce.measure import Measured
 from auditor.reproduce.plan import FULL, RerunPlan
 
@@ -104,18 +104,9 @@ def _score_check(seed: Measured, trusted: dict[str, Any], means: Sequence[str]) 
 
 def _adapted(seed: Measured, trusted: dict[str, Any], tolerance: float) -> str:
     """Why a score with training during evaluation is not confirmed, in one sentence."""
-    followed = trusted.get("followed") or {}
-    refused = sum(item["refused"] for item in followed.get("passes", ()))
-    if refused:
-        why = f"{refused} of its updates are on tokens that were not scored by then, which the trusted loop refuses"
-    else:
-        why = (
-            followed.get("obstacle")
-            or "the trusted loop does not come to the printed score when it repeats the updates"
-        )
     plain = trusted["scores"][0]["bpb"]
     return (
-        f"the model is trained further during evaluation: {why}; without training it scores"
+        f"the model is trained further during evaluation: {why_not(trusted)}; without training it scores"
         f" {plain:.5f}{_other_line(seed, trusted['scores'], tolerance)}"
     )
 
