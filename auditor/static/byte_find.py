@@ -148,6 +148,14 @@ def decoded_sums(tree: ast.Module) -> list[ast.AST]:
             for target in n.targets
             if isinstance(target, ast.Name)
         }
+        texts |= {  # text that a tokenizer encodes here: `ids = tokenizer.encode(text)`
+            n.args[0].id
+            for n in nodes
+            if isinstance(n, ast.Call)
+            and getattr(n.func, "attr", "") in ("encode", "encode_ordinary", "EncodeAsIds", "encode_as_ids")
+            and n.args
+            and isinstance(n.args[0], ast.Name)
+        }
         found += [
             n for n in nodes if isinstance(n, ast.AugAssign) and any(_text_bytes(c, texts) for c in ast.walk(n.value))
         ]

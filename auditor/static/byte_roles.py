@@ -7,6 +7,7 @@ program at once; a name that would hold two different tables holds none.
 from __future__ import annotations
 
 import ast
+import re
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass, field
 
@@ -228,3 +229,19 @@ def strangers(trees: Sequence[ast.Module], held: Roles) -> list[str]:
                 if node.func.id not in functions and any(last(bare(value)) in kept for value in values):
                     found[brought[node.func.id]] = None
     return list(found)
+
+
+def absent_calls(trees: Sequence[ast.Module]) -> list[str]:
+    """Imported functions that by their names evaluate, and whose module is not there; for a remark, not a verdict."""
+    functions = defined(trees)
+    found: dict[str, None] = {}
+    for tree in trees:
+        for node in find.outline(tree).all:
+            if isinstance(node, ast.ImportFrom) and node.module and not node.level:
+                for alias in node.names:
+                    if _BPB.search(alias.name) and alias.name not in functions:
+                        found[f"{node.module}.{alias.name}"] = None
+    return list(found)
+
+
+_BPB = re.compile(r"bpb|bits_per_byte|eval|luts|score", re.IGNORECASE)

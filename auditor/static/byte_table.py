@@ -7,6 +7,7 @@ pairs of tokens, and both together are compared with the bytes of the decoded te
 from __future__ import annotations
 
 import ast
+import re
 from typing import TYPE_CHECKING, Any
 
 from auditor.static import byte_find as find
@@ -15,7 +16,7 @@ from auditor.static.byte_compare import compare
 from auditor.static.byte_evaluate import Tables, after, bytes_at, called, classify, row_of
 from auditor.static.byte_interpreter import Interpreter
 from auditor.static.byte_operators import Stuck
-from auditor.static.byte_roles import defined, idle, looked_at, roles, strangers
+from auditor.static.byte_roles import absent_calls, defined, idle, looked_at, roles, strangers
 from auditor.static.byte_units import TOKENS_FOR_BYTES, formulas
 from auditor.static.byte_verdict import (
     CONSTANT,
@@ -53,6 +54,8 @@ def byte_table(program: Program) -> ByteTable:
 
 
 MAX_ELSEWHERE = 6
+# A data set or a model of a tokenizer whose pieces are longer than bytes.
+_PIECES = re.compile(r"sp1024|sp2048|sp4096|sp8192|\d_bpe\.model")
 
 
 def _parsed(layers: list[Layer]) -> list[tuple[Layer, ast.Module]]:
@@ -115,10 +118,46 @@ class _Reader:
             where = [self._place(f.path, f.line, "BPB printed here") for f in same[-2:]]
             where += [self._place(path, line, "made here") for path, line in same[-1].lines if line != same[-1].line]
             result.faults.append(FormulaFault(bug or "", tuple(where), len(same) == len(known_ones)))
-        if result.status == NONE and result.faults and result.faults[0].everywhere:
-            fault = result.faults[0]
-            result.status, result.bug, result.places = WRONG, fault.bug, list(fault.places)
-            result.reason = f"{fault.bug}: the printed BPB is no quotient of bits and bytes"
+        if result.status == NONE:
+            self._without_a_table(result)
+
+    def _tokens_for_bytes(self, result: ByteTable, fault: FormulaFault, idle_table: bool) -> None:
+        """Tokens are what has to be counted where the vocabulary is one of bytes; who brings a tokenizer has pieces."""
+        pieces = any(
+            isinstance(n, ast.Constant) and isinstance(n.value, str) and len(n.value) < 200 and _PIECES.search(n.value)
+            for _, tree in self.modules
+            for n in find.outline(tree).all
+        )
+        byte_sized = any(_is_byte_size(n) for _, tree in self.modules for n in find.outline(tree).all)
+        result.places = list(fault.places)
+        if idle_table:
+            result.status, result.bug = WRONG, fault.bug
+            result.reason = f"{fault.bug}: a table of bytes is made and nothing counts with it"
+        elif byte_sized and not pieces:
+            result.faults.remove(fault)
+            result.status, result.ratio = CORRECT, 1.0
+            result.reason = "tokens are counted, and the vocabulary is one of bytes"
+        else:
+            result.faults[result.faults.index(fault)] = FormulaFault(fault.bug, fault.places, False)
+            result.status = UNDECIDED
+            result.reason = "tokens are counted as bytes, which is right for a vocabulary of bytes only"
+
+    def _without_a_table(self, result: ByteTable) -> None:
+        """Decides a program whose BPB rests on no table: decoded text, a byte vocabulary, tokens taken for bytes."""
+        idle_table = bool(result.places)
+        right, known_ones, printed = result.formulas
+        decoded = self._decoded()
+        if decoded and right and right == known_ones:
+            result.status, result.places, result.ratio = CORRECT, decoded, 1.0
+            result.reason = "the bytes of the decoded targets are counted"
+        fault = next((f for f in result.faults if f.bug == TOKENS_FOR_BYTES and f.everywhere), None)
+        if fault is not None:
+            self._tokens_for_bytes(result, fault, idle_table)
+        if result.status == NONE and printed and not known_ones:
+            result.reason = "a BPB is printed, but what counts its bytes was not found"
+            absent = absent_calls([tree for _, tree in self.modules])
+            if absent:
+                result.reason += f"; it may be {absent[0]}, which is not in the submission"
 
     # ---- tables
 
@@ -344,6 +383,15 @@ def _over_tokens(builder: find.Builder) -> bool:
         if over is not None and getattr(find.strip(over), "id", "") in handed:
             return True
     return False
+
+
+def _is_byte_size(node: ast.AST) -> bool:
+    """A name given the size of a byte vocabulary: 256 and up to eight special ids."""
+    value = getattr(node, "value", None) if isinstance(node, ast.Assign | ast.AnnAssign) else None
+    while isinstance(value, ast.Call) and value.args:
+        value = value.args[-1]
+    number = getattr(value, "value", None)
+    return str(number).isdigit() and 256 <= int(number) <= 264
 
 
 def _reads_file(call: ast.Call) -> bool:
