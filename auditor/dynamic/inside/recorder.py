@@ -310,8 +310,18 @@ _FILLING = frozenset(
 
 
 def _is_state(value: Any) -> bool:
-    """A tensor that is adapted without being a parameter of a module. (Views may not be asked for being leaves.)"""
-    return isinstance(value, torch.Tensor) and value.requires_grad and not value._is_view() and value.is_leaf
+    """A parameter, or a tensor that is adapted without being one. (Views may not be asked for being leaves.)
+
+    Asked for every argument of every operation, so the usual types are told apart before anything slow is.
+    """
+    kind = type(value)
+    if kind is _Parameter:
+        return True
+    if kind is not torch.Tensor and not isinstance(value, torch.Tensor):
+        return False
+    if value.requires_grad and not value._is_view() and value.is_leaf:
+        return True
+    return kind is not torch.Tensor and isinstance(value, _Parameter)
 
 
 class State:
@@ -341,7 +351,7 @@ class State:
     def note(self, name: str, args: tuple) -> None:
         """Remember the parameters an operation read: they shape the scores that follow."""
         for arg in args:
-            if isinstance(arg, _Parameter) or _is_state(arg):
+            if _is_state(arg):
                 self.touched[id(arg)] = arg
                 if name in _FILLING:
                     self.fresh.add(id(arg))

@@ -33,6 +33,12 @@ def _to_cpu(value: Any) -> Any:
     return value
 
 
+_STAYING = frozenset({"cuda", "pin_memory", "is_pinned"})
+_PLACING = frozenset(
+    {"to", "empty", "zeros", "ones", "full", "tensor", "_to_copy", "randn", "rand", "arange", "type", "new_zeros"}
+)
+
+
 class Redirect(TorchFunctionMode):
     """Sends every tensor operation that names a CUDA device to the CPU, and tells observers of every operation."""
 
@@ -41,20 +47,13 @@ class Redirect(TorchFunctionMode):
         self.observe = observe
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        kwargs = {name: _to_cpu(value) for name, value in (kwargs or {}).items()}
+        kwargs = {name: _to_cpu(value) for name, value in kwargs.items()} if kwargs else {}
         name = getattr(func, "__name__", "")
-        if name == "cuda":
-            args, kwargs = (args[0],), {}
-            return args[0]
-        if name == "pin_memory":
-            return args[0]
-        if name in ("to", "empty", "zeros", "ones", "full", "tensor", "_to_copy", "randn", "rand", "arange"):
+        if name in _STAYING:
+            return True if name == "is_pinned" else args[0]
+        if name in _PLACING:
             args = tuple(_to_cpu(value) for value in args)
-            kwargs.pop("pin_memory", None)
-        if name == "is_pinned":
-            return True
-        if kwargs.get("pin_memory"):
-            kwargs.pop("pin_memory")
+        kwargs.pop("pin_memory", None)
         result = func(*args, **kwargs)
         if self.observe is not None:
             return self.observe(func, args, kwargs, result)
