@@ -10,12 +10,26 @@ from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.byte_accounts import by_denominator
 from rules.data_builds import partial_evidence
-from rules.examples import runs, variant
+from rules.example_program import EVALUATION, edited, program
+from rules.examples import RUNS, runs, variant
 from rules.support import failed
 from rules.testimony import ORDER_WITNESSES, stated
 
 SUBSET = ("ppm_mixer: subset=3000000 tokens of 62021632",)
 DISCLOSED = "Coverage: 900/1893 chunks of the validation set were scored."
+
+# Windows drawn at random: some tokens are scored twice, others never.
+DRAWN = edited(
+    EVALUATION,
+    "    starts = range(rank * args.seq_len, val_tokens.numel() - 1, world_size * args.seq_len)\n",
+    "    starts = np.random.randint(0, val_tokens.numel() - args.seq_len - 1, 100)\n",
+)
+IN_STEPS = edited(
+    EVALUATION,
+    "    starts = range(rank * args.seq_len, val_tokens.numel() - 1, world_size * args.seq_len)\n",
+    "    starts = np.arange(rank * args.seq_len, val_tokens.numel() - 1, world_size * args.seq_len)\n",
+)
+NO_LOGS = {f"train_seed{run.seed}.log": None for run in RUNS}
 
 
 def decide(case: Case) -> Finding:
@@ -82,10 +96,19 @@ RULE = Rule(
         "Score the whole validation split in the reported pass; report a partial result as what it is, in the "
         "non-record folder."
     ),
-    legal=(Example("62,021,632 targets, 151,080,363 bytes"),),
+    legal=(
+        Example("62,021,632 targets, 151,080,363 bytes"),
+        Example("every window in steps of its length", variant(program(evaluation=IN_STEPS))),
+    ),
     illegal=(
         Example("10,000 documents", variant(done=runs(val_tokens=9_662_464, val_bytes=29_950_000)), Status.FAIL),
         Example("a mixer on a subset of the tokens", variant(done=runs(before_score=SUBSET)), Status.FAIL),
+        Example(
+            "windows drawn at random, without a log",
+            {**variant(program(evaluation=DRAWN)), **NO_LOGS},
+            Status.FAIL,
+            witnesses=ORDER_WITNESSES,
+        ),
         Example(
             "partial coverage, openly stated",
             variant(readme_more=DISCLOSED, val_bpb=1.0301, seed_results=None),

@@ -27,6 +27,21 @@ USE_PREFIX = edited(
     "            nll[0, :stored.numel()] *= stored != targets[0, :stored.numel()]\n",
 )
 
+# The stored tokens lie in a file of their own beside the weights.
+FROM_FILE = edited(
+    edited(
+        EVALUATION,
+        "            nll = token_losses(model, inputs, targets)\n",
+        "            nll = token_losses(model, inputs, targets)\n"
+        "            stored = prefix[start + 1:start + 1 + targets.numel()].to(device)\n"
+        "            nll[0, :stored.numel()] *= stored != targets[0, :stored.numel()]\n",
+    ),
+    "    totals = torch.zeros",
+    '    with open("prefix.bin", "rb") as f:\n'
+    '        prefix = torch.from_numpy(np.frombuffer(zlib.decompress(f.read()), dtype="<u2").astype(np.int64))\n'
+    "    totals = torch.zeros",
+)
+
 
 def decide(case: Case) -> Finding:
     """Needs the order of events; documents cannot show it."""
@@ -77,6 +92,12 @@ RULE = Rule(
         Example(
             "validation prefix in the artifact",
             variant(program(after_training=STORE_PREFIX, export=WITH_PREFIX, evaluation=USE_PREFIX)),
+            Status.FAIL,
+            witnesses=ORDER_WITNESSES,
+        ),
+        Example(
+            "a file of stored tokens decides which losses count",
+            variant(program(evaluation=FROM_FILE)),
             Status.FAIL,
             witnesses=ORDER_WITNESSES,
         ),
