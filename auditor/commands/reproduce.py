@@ -17,7 +17,8 @@ from auditor.reproduce import state as states
 from auditor.reproduce.cluster import Resources, resources_of, submit
 from auditor.reproduce.compare import Outcome, Reproduction, reproduce
 from auditor.reproduce.environment import environment_record
-from auditor.reproduce.plan import RerunPlan, make_rerun_plan
+from auditor.reproduce.plan import FULL, SMALL, RerunPlan, make_rerun_plan
+from auditor.reproduce.rehearse import rehearse
 from auditor.reproduce.render import markdown
 from auditor.reproduce.rerun import rerun
 from auditor.reproduce.rescore import rescore as score
@@ -78,15 +79,14 @@ def run(target: str, options: Options) -> int:
     out = options.out or default_folder(plan.digest, plan.scale)
     if options.cluster:
         return _hand_in(console, target, replace(options, out=out), plan)
-    seeds = rerun(
-        case,
-        plan,
-        out,
-        retry=options.retry,
-        limit_minutes=options.limit_minutes,
-        tell=lambda text: console.print(text, markup=False),
-    )
-    if options.scale == "full" and not options.no_rescore:
+    asked: dict[str, Any] = {"retry": options.retry, "limit_minutes": options.limit_minutes}
+    asked["tell"] = lambda text: console.print(text, markup=False)
+    if options.scale == SMALL:
+        overrides = dict(_assignment(text) for text in options.variables)
+        plan, seeds = rehearse(case, plan.seeds, out, ranks=plan.ranks, overrides=overrides, **asked)
+    else:
+        seeds = rerun(case, plan, out, **asked)
+    if options.scale == FULL and not options.no_rescore:
         attempts = json.loads((out / states.NAME).read_text("utf-8"))["seeds"]
         for seed in seeds:
             trust(case, plan, seed, out, attempts[seed.seed]["attempts"])

@@ -127,3 +127,156 @@ def test_probes_tell_a_model_that_looks_ahead_and_a_loss_that_is_no_distribution
         assert probe["how"] == "sum of probabilities over the vocabulary"
         assert (probe["largest_gap"] > 1e-3) is (mass > 0)
     assert json.dumps(probe)
+
+
+class Small(torch.nn.Module):
+    """Two tables and a head; enough for weights that can be frozen in part."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        torch.manual_seed(3)
+        self.table, self.head = torch.nn.Embedding(32, 8), torch.nn.Linear(8, 32)
+
+    def forward_logits(self, ids):
+        return self.head(self.table(ids))
+
+
+class Stage:
+    """A program's evaluation in this process, taken down as the hooks would."""
+
+    def __init__(self) -> None:
+        from auditor.reproduce.inside.adapter import Adapter
+        from auditor.reproduce.inside.following import Follower
+
+        rng = np.random.default_rng(0)
+        tokens = rng.integers(0, 32, 257).astype(np.uint16)
+        sizes = rng.integers(1, 5, 256)
+        ends = np.concatenate([[0], np.cumsum(sizes)])
+        stream = type("Stream", (), {"tokens": tokens, "byte_ends": ends, "positions": 256})()
+        self.model, self.tokens, self.total = Small(), torch.from_numpy(tokens.astype(np.int64)), int(ends[-1])
+        self.follower = Follower(self.model, Adapter(self.model, stream, 32), stream, reads=1)
+
+    def score(self, chunk: int, count: int = 1) -> float:
+        rows = self.tokens[chunk * 64 : (chunk + 1) * 64].view(2, 32)
+        targets = self.tokens[chunk * 64 + 1 : (chunk + 1) * 64 + 1].view(2, 32)
+        with torch.no_grad():
+            self.follower.read(rows, count)
+            return float(self.loss(rows, targets) * 64)
+
+    def loss(self, rows, targets):
+        logits = self.model.forward_logits(rows)
+        return torch.nn.functional.cross_entropy(logits.reshape(-1, 32), targets.reshape(-1))
+
+    def train(self, chunk: int, optimiser: torch.optim.Optimizer, clip: float = 0.0) -> None:
+        self.model.zero_grad(set_to_none=True)
+        for row in range(2):  # two micro-batches
+            at = chunk * 64 + row * 32
+            self.follower.read(self.tokens[None, at : at + 32], 1)
+            (self.loss(self.tokens[None, at : at + 32], self.tokens[None, at + 1 : at + 33]) / 2).backward()
+        if clip:
+            self.follower.clipped(clip, list(self.model.parameters()))
+            torch.nn.utils.clip_grad_norm_(self.model.parameters(), clip)
+        self.follower.stepped(optimiser)
+        optimiser.step()
+
+    def bpb(self, nats: float) -> float:
+        return nats / np.log(2) / self.total
+
+    def replay(self, others: tuple = ()) -> list[dict]:
+        from auditor.reproduce.inside.following import Replay
+
+        for other in others:
+            self.follower.merge(other)
+        before = [value.clone() for value in self.model.parameters()]
+        found = Replay(self.follower, 60.0, 1 + len(others)).run()
+        # The program's own weights are as it left them.
+        assert all(torch.equal(a, b) for a, b in zip(before, self.model.parameters(), strict=True))
+        return found
+
+
+@pytest.mark.parametrize("kind", ["SGD", "AdamW", "Adam", "RMSprop"])
+@pytest.mark.parametrize("frozen", [False, True])
+def test_updates_are_repeated_with_the_hyper_parameters_seen(kind: str, frozen: bool) -> None:
+    stage = Stage()
+    chosen = list(stage.model.head.parameters()) if frozen else list(stage.model.parameters())
+    optimiser = getattr(torch.optim, kind)(chosen, lr=0.05, weight_decay=0.01)
+    nats = 0.0
+    for chunk in range(4):
+        nats += stage.score(chunk)
+        optimiser.param_groups[0]["lr"] = 0.05 / (chunk + 1)
+        stage.train(chunk, optimiser, clip=0.5)
+    [found] = stage.replay()
+    assert found["fresh"] and not found["refused"] and found["updates"] == 4 and found["covered"] == 256
+    assert found["scores"][0]["bpb"] == pytest.approx(stage.bpb(nats), abs=1e-6)
+    assert found["optimiser"].startswith(f"{kind}, 4 steps, rate 0.0125 to 0.05, clipped to 0.5")
+
+
+def test_a_second_pass_after_training_is_not_fresh_and_one_after_a_reload_is() -> None:
+    stage = Stage()
+    kept = {name: value.clone() for name, value in stage.model.state_dict().items()}
+    plain = sum(stage.score(chunk) for chunk in range(4))
+    stage.train(0, torch.optim.SGD(stage.model.parameters(), lr=0.5))
+    again = sum(stage.score(chunk) for chunk in range(4))
+    stage.model.load_state_dict(kept)
+    loaded = sum(stage.score(chunk, count=2) for chunk in range(4))
+    found = stage.replay()
+    assert [item["fresh"] for item in found] == [True, False, True]
+    for item, nats in zip(found, (plain, again, loaded), strict=True):
+        assert item["scores"][0]["bpb"] == pytest.approx(stage.bpb(nats), abs=1e-6)
+
+
+def test_weights_changed_behind_the_optimisers_back_are_not_believed() -> None:
+    stage = Stage()
+    plain = sum(stage.score(chunk) for chunk in range(4))
+    with torch.no_grad():
+        stage.model.head.weight.mul_(1.5)
+    other = sum(stage.score(chunk) for chunk in range(4))
+    first, second = stage.replay()
+    assert not second["fresh"] and abs(plain - other) > 1e-3
+    assert second["scores"][0]["bpb"] == pytest.approx(first["scores"][0]["bpb"], abs=1e-6)
+
+
+@pytest.mark.parametrize("what", ["adapter", "own optimiser", "state"])
+def test_what_cannot_be_repeated_is_named(what: str) -> None:
+    class Own(torch.optim.SGD):
+        pass
+
+    stage = Stage()
+    stage.score(0)
+    if what == "adapter":
+        optimiser, words = torch.optim.SGD([torch.nn.Parameter(torch.zeros(2))], lr=0.1), "adapters beside the model"
+    elif what == "own optimiser":
+        optimiser, words = Own(stage.model.parameters(), lr=0.1), "optimiser of its own"
+    else:
+        optimiser, words = torch.optim.SGD(stage.model.parameters(), lr=0.1, momentum=0.9), "state from training"
+        stage.loss(stage.tokens[None, :32], stage.tokens[None, 1:33]).backward()
+        optimiser.step()
+    stage.follower.read(stage.tokens[None, :32], 1)
+    stage.follower.stepped(optimiser)
+    assert words in stage.follower.obstacle
+
+
+def test_ranks_take_turns_and_are_put_in_order() -> None:
+    """Two ranks that each score and train on one row of a chunk, against one process that does both."""
+    import copy
+
+    stages = [Stage(), Stage()]
+    whole = Stage()
+    single = torch.optim.SGD(whole.model.parameters(), lr=0.2, momentum=0.5)
+    nats = 0.0
+    optimisers = [torch.optim.SGD(stage.model.parameters(), lr=0.2, momentum=0.5) for stage in stages]
+    for chunk in range(4):
+        nats += whole.score(chunk)
+        whole.train(chunk, single)
+        for rank, (stage, optimiser) in enumerate(zip(stages, optimisers, strict=True)):
+            at = chunk * 64 + rank * 32
+            row = stage.tokens[None, at : at + 32]
+            with torch.no_grad():
+                stage.follower.read(row, 1)
+            stage.follower.read(row, 1)
+            stage.follower.stepped(optimiser)
+            optimiser.state.clear()
+    shared = copy.deepcopy(stages[1].follower.share())
+    [found] = stages[0].replay((shared,))
+    assert found["updates"] == 4 and found["covered"] == 256 and not found["refused"]
+    assert found["scores"][0]["bpb"] == pytest.approx(whole.bpb(nats), abs=1e-6)

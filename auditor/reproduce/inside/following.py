@@ -9,6 +9,7 @@ hyper-parameters are the submission's, the order and the losses are not left to 
 
 from __future__ import annotations
 
+import inspect
 import time
 from collections import Counter
 from collections.abc import Callable
@@ -37,12 +38,16 @@ class Scored:
 
 @dataclass
 class Trained:
-    """One optimiser step: rows with gradients since the last one, learning rates by group, norm it was clipped to."""
+    """One optimiser step: rows with gradients since the last one, learning rates by group, norm it was clipped to.
+
+    `clipped`: parameters whose gradients make up that norm; more than the optimiser has when only part is trained.
+    """
 
     rows: list[Scored]
     optimiser: int
     rates: list[dict[str, Any]]
     clip: float
+    clipped: frozenset[str]
     training: bool
     weights: list[float] = field(default_factory=list)
 
@@ -122,7 +127,7 @@ class Follower:
         self.passes: list[Pass] = []
         self.pending: list[Scored] = []
         self.optimisers: list[torch.optim.Optimizer] = []
-        self.clip = 0.0
+        self.clip, self.clip_names = 0.0, frozenset[str]()
         self.rows = self.foreign = 0
         self.reached = -1
         self.obstacle = ""
@@ -171,9 +176,11 @@ class Follower:
         self.reached = max(self.reached, first)
         self.passes[-1].steps.append(item)
 
-    def clipped(self, norm: Any) -> None:
-        """Gradients are clipped to a norm."""
+    def clipped(self, norm: Any, parameters: list[torch.Tensor]) -> None:
+        """Gradients of some parameters are clipped to a norm."""
+        ids = {id(value) for value in parameters if value.grad is not None}
         self.clip = float(norm)
+        self.clip_names = frozenset(name for name, value in self.root.named_parameters() if id(value) in ids)
 
     def stepped(self, optimiser: torch.optim.Optimizer) -> None:
         """An optimiser is about to step."""
@@ -197,7 +204,7 @@ class Follower:
                 return
             self.optimisers.append(optimiser)
         rates = [{key: value for key, value in group.items() if key != "params"} for group in optimiser.param_groups]
-        self.passes[-1].steps.append(Trained(rows, number, rates, clip, self.root.training))
+        self.passes[-1].steps.append(Trained(rows, number, rates, clip, self.clip_names, self.root.training))
 
     def _weights(self, reads: int) -> dict[str, torch.Tensor] | None:
         """Weights that a pass begins with, None where they are what came before made them.
@@ -332,13 +339,14 @@ class Replay:
                 {"params": group["params"], **rates}
                 for group, rates in zip(theirs.param_groups, step.rates, strict=True)
             ]
-            own = made[step.optimiser] = type(theirs)(groups, **theirs.defaults)
+            own = made[step.optimiser] = type(theirs)(groups, **_settings(theirs))
         for group, rates in zip(own.param_groups, step.rates, strict=True):
             group.update(rates)
         self.root.train(step.training)
         ids = {id(value) for value in chosen}
+        clipped = [value for name, value in self.root.named_parameters() if step.clip and name in step.clipped]
         for value in self.root.parameters():
-            value.requires_grad_(id(value) in ids)
+            value.requires_grad_(id(value) in ids or any(value is other for other in clipped))
             value.grad = None
         for rows, share in zip(step.rows, step.shares(), strict=True):
             inputs, targets = self._rows(rows)
@@ -346,8 +354,14 @@ class Replay:
                 loss = losses(self.follower.adapter.logits(inputs), targets).mean()
                 (loss * share / self.ranks).backward()
         if step.clip:
-            torch.nn.utils.clip_grad_norm_(chosen, step.clip)
+            torch.nn.utils.clip_grad_norm_(clipped, step.clip)
         own.step()
+
+
+def _settings(optimiser: torch.optim.Optimizer) -> dict[str, Any]:
+    """Defaults of an optimiser as its class takes them; some keep more in their groups than they can be given."""
+    taken = inspect.signature(type(optimiser)).parameters
+    return {name: value for name, value in optimiser.defaults.items() if name in taken}
 
 
 class Sums:
@@ -419,12 +433,13 @@ def _described(item: Pass, follower: Follower) -> str:
     return f"{name}, {len(steps)} steps, rate {min(rates):.3g} to {max(rates):.3g}{clip}, {chosen:,} parameters"
 
 
-def clipping(tell: Callable[[Any], None]) -> None:
+def clipping(tell: Callable[[Any, list[torch.Tensor]], None]) -> None:
     """Tell of every call that clips gradients to a norm."""
     real = torch.nn.utils.clip_grad_norm_
 
     def clip(parameters: Any, max_norm: Any, *args: Any, **kwargs: Any) -> Any:
-        tell(max_norm)
+        parameters = [parameters] if isinstance(parameters, torch.Tensor) else list(parameters)
+        tell(max_norm, parameters)
         return real(parameters, max_norm, *args, **kwargs)
 
     torch.nn.utils.clip_grad_norm_ = clip

@@ -128,10 +128,10 @@ class Capture:
             for follower in self.followers.values():
                 follower.stepped(optimiser)
 
-    def _clipped(self, norm: Any) -> None:
+    def _clipped(self, norm: Any, parameters: list[torch.Tensor]) -> None:
         if not self.busy:
             for follower in self.followers.values():
-                follower.clipped(norm)
+                follower.clipped(norm, parameters)
 
     def _follow(self, follower: Follower, args: tuple, kwargs: dict[str, Any]) -> None:
         ids = next((value for value in (*args, *kwargs.values()) if _is_ids(value)), None)
