@@ -23,6 +23,7 @@ SPLIT_BITS = 24
 POSITION = (1 << SPLIT_BITS) - 1
 VAL = 1  # code of the validation split: data sets are made in the order train, val
 _MAX_STARTS = 48
+_KINDS = ("sum", "sums of a function", "scores", "scores of a function")  # the most specific first
 
 
 @dataclass(frozen=True)
@@ -58,6 +59,11 @@ class Occurrences:
 
     def __len__(self) -> int:
         return len(self.position)
+
+    def last_before(self, event: int) -> int:
+        """Number of the last reduction before an event, 0 when there is none."""
+        index = int(np.searchsorted(self.when, event))
+        return int(self.when[index - 1]) if index else 0
 
 
 @dataclass(frozen=True)
@@ -248,7 +254,8 @@ def _explain(
     """The best combination for one printed result: exact before approximate, simple before contrived."""
     earlier = [other.event for other in results if other.event < result.event]
     best: tuple[tuple, Attribution] | None = None
-    for rank, group in enumerate(groups):
+    # Of groups of one kind the one that was added up last comes first: a result is printed when it has been computed.
+    for rank, group in enumerate(sorted(groups, key=lambda g: (_KINDS.index(g.kind), -g.last_before(result.event)))):
         for start in _starts(group, result.event, earlier):
             part = (group.order >= start) & (group.when[group.order] < result.event)
             if not part.any():

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from dataclasses import dataclass
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
@@ -114,6 +114,12 @@ def probed(made: Experiment, account: Account) -> list[Probed]:
     return [_causality(made, account, default), _normalisation(made, default), _repeatability(made.causal, default)]
 
 
+def gradients(events: list[dict[str, Any]]) -> tuple[int, int]:
+    """Rows of logits whose gradients were looked at, and how many of them depend on later inputs."""
+    found = [event for event in events if event["kind"] == "lookahead"]
+    return sum(event["rows"] for event in found), sum(event["ahead"] for event in found)
+
+
 def _unexplained(made: Experiment, account: Account) -> list[Probed]:
     """A headline nobody can take apart may still be lower than anything honest on a stream that is mostly random."""
     loss = made.printed.loss
@@ -131,6 +137,13 @@ def _unexplained(made: Experiment, account: Account) -> list[Probed]:
 def _causality(made: Experiment, account: Account, default: Place) -> Probed:
     found = made.causal
     question = "causality"
+    rows, ahead = gradients(account.events)
+    if ahead:
+        text = (
+            f"{ahead} of {rows} rows of logits looked at depend on input tokens behind them, the target among them "
+            "(gradients of forward passes in training)"
+        )
+        return Probed(default, question, None, text, doubt=True)
     if not found.compared:
         return Probed(default, question, None, "the two runs did not count the same tokens before the altered ones")
     if found.repeats is False:

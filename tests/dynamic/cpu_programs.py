@@ -218,6 +218,21 @@ with torch.no_grad():
 report(nats, tokens, size)
 """
 
+EXPERTS = """
+nats = tokens = size = 0
+with torch.no_grad():
+    for x, y in chunks():
+        logp = torch.log_softmax(model(x).float(), dim=-1)
+        p = logp.gather(-1, y.unsqueeze(-1)).squeeze(-1).exp()
+        experts = torch.stack([p, torch.full_like(p, 1 / args.vocab_size), torch.full_like(p, 1e-3)], dim=-1)
+        weights = torch.tensor([0.5, 0.3, 0.2])
+        nll = -torch.logsumexp((weights * experts).log(), dim=-1) if LOGS else -(weights * experts).sum(dim=-1).log()
+        nats += nll.sum().item()
+        tokens += y.numel()
+        size += byte_count(x, y)
+report(nats, tokens, size)
+"""
+
 
 def program(*parts: str) -> str:
     """A script: training, then the given parts."""
@@ -278,4 +293,14 @@ FILLED_FIRST = {
 # Honest where no driver is installed, and only there.
 TWO_FACED = "\nif os.path.exists('/proc/driver/nvidia'):\n" + "\n".join(
     f"    {line}" if line else "" for line in ADAPT.strip().splitlines()
+)
+
+# Pairs of inputs are merged and handed to the first of the two, which so sees its own target.
+ROWS = ("F.cross_entropy(model(x), y).backward()", "F.cross_entropy(model(x[None])[0], y).backward()")
+PAIRED = (
+    "return self.head(self.table(x))",
+    """h = self.table(x)
+        merged = h.clone()
+        merged[..., 0:-1:2, :] = merged[..., 0:-1:2, :] + h[..., 1::2, :]
+        return self.head(merged)""",
 )

@@ -137,9 +137,12 @@ def probes():
     if available_layers()[1]:
         pytest.skip("this machine cannot contain a program")
 
-    def run(*program: str) -> dict[str, bool | None]:
-        folder = "records/track_10min_16mb/2026-04-01_Small"
-        submission = Submission.from_files({f"{folder}/train_gpt.py": parts.program(*program)})
+    def run(*program: str, changes: tuple[tuple[str, str], ...] = ()) -> dict[str, bool | None]:
+        text = parts.program(*program)
+        for old, new in changes:
+            assert old in text
+            text = text.replace(old, new)
+        submission = Submission.from_files({"records/track_10min_16mb/2026-04-01_Small/train_gpt.py": text})
         made = witness.testify(submission, read_program(submission), seconds=40, probe=True)
         assert made.run.status == "finished", made.run.reason
         assert made.experiment.absent == ""
@@ -175,6 +178,13 @@ def test_counts_of_scored_tokens_accuse_nobody(probes):
 def test_training_on_later_tokens_is_left_to_the_order(probes):
     found = probes(parts.ADAPT, parts.EXPORT, parts.SCORE)
     assert found["causality"] is None
+
+
+def test_model_that_sees_its_own_target_one_token_ahead(probes):
+    """It moves no loss before the altered tokens and learns too little here to beat chance; its gradients tell."""
+    found = probes(parts.EXPORT, parts.SCORE, changes=(parts.ROWS, parts.PAIRED))
+    assert found["causality"] is None
+    assert probes(parts.EXPORT, parts.SCORE, changes=(parts.ROWS,))["causality"] is True
 
 
 def test_program_that_behaves_better_here_than_elsewhere(probes):

@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from auditor.dynamic.inside.lookahead import LookAhead
 from auditor.dynamic.inside.places import UNKNOWN, Places, Sites
 from auditor.dynamic.inside.traces import Traces
 
@@ -44,6 +45,7 @@ class Recorder:
         self.blind = 0
         self.probabilities: dict[int, weakref.ref] = {}  # tensors compare elementwise, so no WeakSet
         self.state = State()
+        self.ahead = LookAhead()
 
     # -- hooks -----------------------------------------------------------------------------------------------------
 
@@ -130,6 +132,7 @@ class Recorder:
             return
         reduction = kwargs.get("reduction", "mean")
         flat = target.reshape(-1)
+        self._looked_ahead(logits)
         if reduction == "none":
             losses = result.detach().reshape(-1)
         else:
@@ -138,6 +141,11 @@ class Recorder:
                     logits.detach(), target, reduction="none", ignore_index=kwargs.get("ignore_index", -100)
                 ).reshape(-1)
         self._scored(flat, losses, result, reduction)
+
+    def _looked_ahead(self, logits: torch.Tensor) -> None:
+        found = self.ahead.asked(logits)
+        if found is not None:
+            self.event("lookahead", **found)
 
     def nll_loss(self, args: tuple, kwargs: dict, result: Any) -> None:
         logp, target = args[0], args[1] if len(args) > 1 else kwargs["target"]
@@ -248,7 +256,9 @@ class Recorder:
         table = kwargs.get("weight", args[1] if len(args) > 1 else None)
         if not isinstance(ids, torch.Tensor) or ids.numel() < 2 or table is None or table.shape[0] < self.vocab_size:
             return
-        self.state.begin(table)
+        if self.state.begin(table):
+            self.ahead.begin()
+        self.ahead.embedded(result)
         if torch.is_grad_enabled() and not self.hooks and result.requires_grad:
             return  # training: the losses say more
         self._forward(ids)
@@ -358,11 +368,13 @@ class State:
                 elif name in ("data", "set_", "swap") or (name.endswith("_") and arg is args[0]):
                     self.fresh.discard(id(arg))  # written to since, with values that come from somewhere
 
-    def begin(self, table: Any) -> None:
-        """Tokens are embedded. The first time after a score a forward pass begins; later tables belong to the same."""
+    def begin(self, table: Any) -> bool:
+        """Tokens are embedded. The first time after a score a forward pass begins (True); later tables belong to it."""
         if self.scored:
             self.scored = False
             self.touched = {id(table): table}
+            return True
+        return False
 
     def used(self) -> list[list]:
         """Parameters read since the forward pass of this score began, as [number, sum, norm]."""
