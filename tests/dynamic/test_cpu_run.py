@@ -93,6 +93,13 @@ def test_manual_log_softmax() -> None:
     assert said(parts.EXPORT, parts.MANUAL).counted == TOKENS
 
 
+@pytest.mark.parametrize("logs", ["True", "False"], ids=["logarithms", "probabilities"])
+def test_mixture_of_experts_stays_traced(logs: str) -> None:
+    made = said(parts.EXPORT, parts.EXPERTS.replace("LOGS", logs))
+    assert made.counted == TOKENS
+    assert made.attribution.derived
+
+
 def test_part_of_the_stream() -> None:
     made = said(parts.EXPORT, parts.PARTIAL)
     assert made.counted == 3 * 512 < made.available

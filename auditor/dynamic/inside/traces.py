@@ -38,11 +38,12 @@ _ELEMENTWISE = frozenset(
 )  # fmt: skip
 _PRODUCTS = frozenset({"mul", "__mul__", "__rmul__", "mul_", "__imul__", "multiply"})
 _SUMS = frozenset({"sum", "mean", "nansum", "cumsum"})
+_MIXING = frozenset({"sum", "mean", "nansum", "logsumexp"})  # along a dimension of experts, one of which is the loss
 _ADDING = frozenset({"scatter_add_", "scatter_add", "index_add_", "index_add", "index_put_", "bincount"})
 _JOINING = frozenset({"cat", "concat", "stack", "hstack", "vstack", "concatenate"})
 _NUMPY = frozenset({"numpy", "tolist", "__array__"})
 NAMES = _MOVING | _CASTS | _ELEMENTWISE | _SUMS | _ADDING | _JOINING | _NUMPY | {
-    "where", "__setitem__", "copy_", "zero_", "fill_", "dot", "inner", "item",
+    "where", "__setitem__", "copy_", "zero_", "fill_", "dot", "inner", "item", "logsumexp",
 }  # fmt: skip
 
 
@@ -87,6 +88,8 @@ class Traces:
 
     def _general(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any, found: list) -> None:
         first = next(shadow for shadow in found if shadow is not None)
+        if name in _MIXING and found[0] is not None and self._mixed(first, args, kwargs, result):
+            return
         if name in _SUMS or name in ("dot", "inner"):
             self._sum(name, first, found, args, result)
         elif name in _ADDING:
@@ -144,6 +147,19 @@ class Traces:
             value = float(result.detach().double().sum())
             value *= len(kept) if name == "mean" else 1
         self.counted(kept.copy(), value, name)
+
+    def _mixed(self, shadow: torch.Tensor, args: tuple, kwargs: dict, result: Any) -> bool:
+        """Whether a reduction leaves every loss on its own: it mixes each with other numbers and counts none."""
+        dim = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else None))
+        if dim is None or not isinstance(result, torch.Tensor) or not result.dim():
+            return False
+        keepdim = bool(kwargs.get("keepdim", args[2] if len(args) > 2 else False))
+        highest = shadow.amax(dim, keepdim=keepdim)
+        lowest = torch.where(shadow == NONE, self.next_id, shadow).amin(dim, keepdim=keepdim)
+        if not bool(((highest == lowest) | (highest == NONE)).all()):
+            return False
+        self._put(result, highest)
+        return True
 
     def _join(self, func: Callable, args: tuple, kwargs: dict, result: Any) -> None:
         parts = args[0] if args else kwargs.get("tensors", ())
