@@ -185,6 +185,7 @@ class Counted:
         entered: where the token being scored enters the key, None when that is not a line of its own.
         form: "single" for a number about one token, "row" for part of a row over the vocabulary that sums to one,
             "loose" for part of a row whose sum nobody can tell.
+        own_perhaps: the table was filled before it is read, with tokens that may be those being scored.
     """
 
     place: Place
@@ -193,6 +194,7 @@ class Counted:
     own_tokens: bool
     entered: Place | None = None
     form: str = "single"
+    own_perhaps: bool = False
 
 
 @dataclass(frozen=True)

@@ -24,12 +24,15 @@ from auditor.static.values import (
     Fact,
     Facts,
     Value,
+    constant,
     disjoint,
     limited,
 )
 
 # Reach of a count that was read without a token in its key, and of one that was divided by a count of a shorter key.
 NO_KEY, BEYOND = -99, 99
+# Whether a table already held the tokens of the key it is read with.
+LATER, PERHAPS, OWN = 0, 1, 2
 # How a count takes part: as a number for one token, as a row over the vocabulary that sums to one, or as a row whose
 # sum nobody can tell.
 SINGLE, ROW, LOOSE = "single", "row", "loose"
@@ -38,10 +41,10 @@ Joins = frozenset[tuple[Where, int]]
 _NO_KEYS = frozenset({GRAPH, PARAMS, SCORED, COUNTS, LEARNT})
 
 
-def count(table: int, reach: int, split: str, place: Where, own: bool, joins: Joins = NONE, form: str = SINGLE) -> Fact:
+def count(table: int, reach: int, split: str, place: Where, own: int, joins: Joins = NONE, form: str = SINGLE) -> Fact:
     """The fact of a count: which table, latest token of the key, tokens it was filled with, where it was read.
 
-    `own`: the table already held the tokens of the key; `joins`: (place, reach) where tokens were joined to the key.
+    `own`: whether the table already held the tokens of the key (`OWN`, `PERHAPS`, `LATER`); `joins`: (place, reach) where tokens were joined to the key.
     """
     return (COUNTS, table, reach, split, place, own, joins, form)
 
@@ -123,20 +126,35 @@ class Counting:
         for table in tables:
             splits = {f[1] for f in facts if f[0] in (TOKENS, LEARNT)}
             split = "val" if "val" in splits else next(iter(splits), "")
-            own = any(
-                f[0] in (TOKENS, LEARNT) and f[1] == k[1] == "val" and not disjoint(f[2], k[2])
-                for f in facts
-                for k in key_tokens
-            )
+            own = self.held_before(table, facts, key_tokens)
             out.add(count(table[1], reach, split, self.here(), own, joins))
         out |= {f for f in keys if f[0] in (TOKENS, LEARNT)}
         return frozenset(out)
+
+    def held_before(self, table: Fact, facts: Facts, keys: list[Fact]) -> int:
+        """Whether the table held the tokens of the key before it was read with it: `OWN`, `PERHAPS` or `LATER`.
+
+        A table that is filled in the loop that reads it is filled in turn. One that was filled before that loop holds
+        the tokens when it was given the whole stream, or when they had been scored where it was filled; a loop that
+        only replays what precedes a rank's share looks alike otherwise.
+        """
+        counted = [f for f in facts if f[0] in (TOKENS, LEARNT) and f[1] == "val"]
+        overlapping = [f for f in counted for k in keys if k[1] == "val" and not disjoint(f[2], k[2])]
+        if not overlapping:
+            return LATER
+        here = {number for number, _ in self.loops}
+        updates = [u for u in self.updates if u.owner == -table[1] and u.split == "val"]
+        around = {n for u in updates for n, _ in u.loops} | {n for f in counted for n, _ in f[2]}
+        if here & around:
+            return LATER
+        scored = {n for s in self.scores if s.split == "val" for n, _ in s.loops}
+        return OWN if not around or scored & around or any(not f[2] for f in overlapping) else PERHAPS
 
     def kept_counts(self, facts: Facts) -> Facts:
         """What a file keeps of a table: counts that nobody has read with a key yet."""
         splits = {f[1] for f in facts if f[0] in (TOKENS, LEARNT)}
         split = "val" if "val" in splits else next(iter(sorted(splits)), "")
-        return frozenset(count(f[1], NO_KEY, split, self.here(), False) for f in facts if f[0] == TABLE)
+        return frozenset(count(f[1], NO_KEY, split, self.here(), LATER) for f in facts if f[0] == TABLE)
 
     def reread(self, facts: Facts, keys: Facts) -> Facts:
         """Counts that came from a file are read with this key."""
@@ -188,3 +206,13 @@ class Counting:
         merged = self.elements(args[0])
         out.offset = merged.offset
         return out
+
+    def function_all_gather_object(self, args: list[Value], keywords: dict[str, Value]) -> Value | None:
+        """`all_gather_object(parts, mine)`: every part is what some rank handed in."""
+        if len(args) < 2 or not isinstance(args[0].obj, Listing):
+            return None
+        self.journal.put(args[0].obj.slots, "items", None)
+        self.journal.put(args[0].obj.slots, "sum", args[1])
+        return constant(None)
+
+    function_all_gather = function_all_gather_object

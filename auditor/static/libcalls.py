@@ -8,6 +8,7 @@ from collections.abc import Callable
 from auditor.static import library as lib
 from auditor.static.counting import ROW, formed
 from auditor.static.heap import Bound, Function, Instance, Library, Listing, Mapping
+from auditor.static.native_text import native_sources, spread_line
 from auditor.static.records import Record
 from auditor.static.values import (
     COUNTS,
@@ -16,6 +17,7 @@ from auditor.static.values import (
     NONE,
     PARAMS,
     SCORED,
+    Facts,
     Value,
     constant,
     join,
@@ -93,7 +95,7 @@ class LibraryCalls:
         receiver = obj.receiver
         everything = [*values, *keywords.values()]
         if receiver is not None and any(f[:2] == (FLAG, "native") for f in self.spread(receiver)):
-            return self.native(everything)
+            return self.native(name, everything)
         model = next((v for v in everything if isinstance(v.obj, Instance) and v.obj.is_module), None)
         if name in lib.MODEL_ALIASES and model is not None:
             return model
@@ -104,7 +106,8 @@ class LibraryCalls:
         if receiver is not None and name in lib.VIEWS and receiver.obj is None:
             return self.view(receiver)
         if name in lib.STRUCTURAL and everything:
-            return self.structural(everything[-1] if name in ("filter", "cast") else everything[0])
+            last = name == "filter" or (name == "cast" and not obj.name.startswith("ctypes"))
+            return self.structural(everything[-1] if last else everything[0])
         if "out" in keywords:
             self.mutate(keywords["out"], frozenset().union(NONE, *(self.used(v) for v in values)), overwrite=True)
             return keywords["out"]
@@ -144,13 +147,25 @@ class LibraryCalls:
             out.offset = values[0].offset
         return out
 
-    def native(self, values: Args) -> Value:
+    def native(self, name: str, values: Args) -> Value:
         """A call into compiled code: every array handed in may come back changed by all of them."""
         facts = frozenset(f for v in values for f in self.used(v))
+        if any(f[0] == SCORED for f in facts):
+            facts |= self.spread_in_native(name)
         for value in values[1:]:
             if value.obj is None:
                 self.mutate(value, facts, overwrite=False)
         return Value(limited(facts), solid=True)
+
+    def spread_in_native(self, function: str) -> Facts:
+        """Where source that the program carries as a string divides the losses handed to it over bytes."""
+        for path in self.modules:
+            tree = self.sources.tree(path)
+            for first, text in native_sources(tree) if tree is not None else ():
+                line = spread_line(text, function)
+                if line is not None:
+                    return frozenset({(FLAG, "spread", (path, first + line))})
+        return NONE
 
     def unknown_method(self, receiver: Value, values: Args) -> Value:
         """A method inherited from a library class: the object may keep its arguments and give them back."""

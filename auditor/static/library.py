@@ -27,9 +27,9 @@ VIEWS = frozenset(
     {"view", "reshape", "transpose", "permute", "squeeze", "unsqueeze", "detach", "contiguous", "flatten", "expand",
      "narrow", "view_as", "unflatten", "t", "to", "cuda", "cpu", "float", "bfloat16", "half", "long", "int", "double",
      "numpy", "type", "astype", "pin_memory", "ravel", "unbind", "chunk", "split", "tolist", "items", "values",
-     "requires_grad_", "share_memory_", "swapaxes", "type_as", "short", "byte", "bool"}
+     "requires_grad_", "share_memory_", "swapaxes", "type_as", "short", "byte", "bool", "data_as", "data_ptr"}
 )  # fmt: skip
-VIEW_ATTRIBUTES = frozenset({"data", "T", "mT", "_data", "module", "_orig_mod", "real", "weight", "bias"})
+VIEW_ATTRIBUTES = frozenset({"data", "T", "mT", "_data", "module", "_orig_mod", "real", "weight", "bias", "ctypes"})
 # Numbers about a tensor, not its content.
 SHAPE = frozenset(
     {"shape", "size", "numel", "dim", "ndim", "dtype", "device", "nelement", "element_size", "stride", "itemsize",

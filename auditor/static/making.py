@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import re
+
 from auditor.static.heap import Instance, Listing, Mapping, Optimizer
 from auditor.static.records import Record, ReportRecord
 from auditor.static.values import (
@@ -128,6 +130,10 @@ class Making:
         if not splits:
             name = self.file_name(source)
             known = self.files.get(name) if name else None
+            # Losses handed from one process to another: a temporary name may have become a final one meanwhile.
+            wanted = _unnumbered(name)
+            handed = [kept for written, kept in self.losses.items() if len(wanted) > 4 and written.startswith(wanted)]
+            out |= frozenset().union(NONE, *handed)
             if name and known is None and not name.startswith("\0") and "tokenizer" not in name:
                 self.emit(Record("external", self.here(), detail=f"path {name[:80]}".replace("\0", "*")))
             out |= known if known is not None else frozenset().union(NONE, *self.files.values()) if not name else NONE
@@ -160,9 +166,14 @@ class Making:
     def write_file(self, values: Args, keywords: Keywords) -> None:
         """`torch.save(obj, path_or_buffer)`, `path.write_bytes(data)`."""
         content = frozenset().union(NONE, *(self.stored(v) for v in values))
+        losses = frozenset().union(NONE, *(self.spread(v) for v in values))
         content |= self.kept_counts(content)
         content = frozenset(f for f in content if f[0] in (LEARNT, TOKENS, FLAG, COUNTS)) | {(FLAG, "artifact")}
         target = next((name for v in reversed(values) if (name := self.file_name(v))), None)
+        if target is not None and any(f[0] == SCORED for f in losses):
+            name = _unnumbered(target)
+            kept = frozenset(f for f in losses if f[0] not in (PARAMS, FILE))
+            self.losses[name] = self.losses.get(name, NONE) | kept
         if target is not None:
             self.files[target] = self.files.get(target, NONE) | content
         else:
@@ -203,3 +214,8 @@ class Making:
             self.reports.append(record)
             self.emit(record)
         return constant(None)
+
+
+def _unnumbered(name: str) -> str:
+    """A file name without what differs from one process to the next."""
+    return re.sub(r"[\0\d*]+", "#", name.removeprefix("\1"))

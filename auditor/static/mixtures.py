@@ -31,6 +31,10 @@ def count_verdicts(timeline: Timeline) -> Iterator[Verdict]:
     if own:
         words = "a count table already holds the tokens it helps to score"
         yield Verdict("PG-C4-single-pass", Status.FAIL, words, _chain(timeline, own, report))
+    doubt = [c for c in live if c.own_perhaps]
+    if doubt and not own:
+        words = "a count table was filled before it is read; whether with the tokens it helps to score could not be told"
+        yield Verdict("PG-C4-single-pass", Status.WARN, words, _chain(timeline, doubt, report))
 
 
 def _counted(timeline: Timeline, live: list[Counted], report: Report) -> Iterator[Verdict]:

@@ -33,6 +33,7 @@ class Sources:
         self._interest: dict[int, bool] = {}
         self._names: dict[int, frozenset[str]] = {}
         self._by_name: dict[str, list[FunctionNode]] | None = None
+        self._classes: set[str] = set()
         self._loops: dict[int, bool] = {}
         self._reach: dict[str, frozenset[str]] = {}
         self.main = ""
@@ -87,7 +88,14 @@ class Sources:
                 for node in ast.walk(tree) if tree is not None else ():
                     if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef):
                         self._by_name.setdefault(node.name, []).append(node)
+                    elif isinstance(node, ast.ClassDef):
+                        self._classes.add(node.name)
         return self._by_name
+
+    def _made(self) -> set[str]:
+        """Names of the classes of every module that has been parsed."""
+        self._functions()
+        return self._classes
 
     def parsed(self) -> None:
         """A further module was parsed: forget what depends on the set of functions."""
@@ -124,6 +132,7 @@ class Sources:
                 known = self.reaches(node, MODULE_INTEREST, 60)
             else:
                 known = _size(node) <= SMALL or self.reaches(node, INTEREST) or _sets_settings(node)
+                known = known or bool(self.names(node) & self._made())  # what makes a model is followed to the model
             self._interest[key] = known
         return known
 

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from auditor.static.counting import OWN, PERHAPS
 from auditor.static.machine import Machine
 from auditor.static.records import (
     BranchRecord,
@@ -177,9 +178,10 @@ class _Builder:
                 _place(f[4]),
                 _SPLITS.get(f[3], Split.OTHER),
                 f[2] >= reach,
-                f[5],
+                f[5] == OWN,
                 next((_place(place) for place, latest in sorted(f[6], reverse=True) if latest == f[2]), None),
                 f[7],
+                f[5] == PERHAPS,
             )
             for f in sorted(record.facts, key=repr)
             if f[0] == COUNTS
