@@ -163,6 +163,7 @@ def smoke(target: str, repo: Path | None, seconds: float) -> None:
 @click.option("--dry-run", is_flag=True, help="Show what would run and stop.")
 @click.option("--retry", is_flag=True, help="Run seeds again that failed before.")
 @click.option("--no-rescore", is_flag=True, help="Leave out the trusted score of the artifacts (full scale).")
+@click.option("--follow", is_flag=True, help="Trusted score with the evaluation repeated too (full scale; hours).")
 @click.option("--limit-minutes", type=float, help="Wall time of one seed before it is ended.")
 @click.option("--gpu-hour-price", type=float, help="Shows the expected cost.")
 @click.option(

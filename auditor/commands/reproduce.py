@@ -89,7 +89,7 @@ def run(target: str, options: Options) -> int:
     if options.scale == FULL and not options.no_rescore:
         attempts = json.loads((out / states.NAME).read_text("utf-8"))["seeds"]
         for seed in seeds:
-            trust(case, plan, seed, out, attempts[seed.seed]["attempts"])
+            trust(case, plan, seed, out, attempts[seed.seed]["attempts"], bool(options.follow))
     environment = json.loads((out / "environment.json").read_text("utf-8"))
     found = reproduce(case, plan, seeds, environment)
     write(found, out)

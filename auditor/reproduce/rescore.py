@@ -92,8 +92,12 @@ def rescore(
     return _judged(found, made.reason, artifact)
 
 
-def trust(case: Case, plan: RerunPlan, measured: Measured, out: Path, attempt: int) -> None:
+def trust(case: Case, plan: RerunPlan, measured: Measured, out: Path, attempt: int, follow: bool = False) -> None:
     """Score the artifact that a full-scale seed wrote and put the answer beside its measurements; kept on disk.
+
+    Args:
+        attempt: whose files are meant. follow: repeat its evaluation too, on one GPU, which takes as many times longer
+            than the submission's own as it uses GPUs, twice.
 
     An artifact that cannot be scored leaves the reason in the place of the score.
     """
@@ -106,9 +110,11 @@ def trust(case: Case, plan: RerunPlan, measured: Measured, out: Path, attempt: i
             strides = (plan.stride or declared_stride(plan),)
             artifact = folder / FILES / measured.artifact.path
             data = Path(plan.data) if plan.data else None
-            found = rescore(case, artifact, scale=plan.scale, data=data, overrides=plan.environment, strides=strides)
-            # The score was taken before the program's own evaluation began: what that would have done is not known.
-            found["evaluation_followed"] = False
+            minutes = 20.0 + (2 * plan.ranks * plan.eval_limit / 60 if follow else 0.0)
+            asked = {"scale": plan.scale, "data": data, "overrides": plan.environment, "minutes": minutes}
+            found = rescore(case, artifact, strides=strides, follow=follow, **asked)
+            # Otherwise it was taken before the program's own evaluation began: what that would have done is not known.
+            found["evaluation_followed"] = follow
         except AuditorError as error:
             found = {"status": "not scored", "reason": str(error)}
         write_atomically(kept, json.dumps(found, indent=1))
