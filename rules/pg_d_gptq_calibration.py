@@ -179,13 +179,13 @@ RULE = Rule(
     legal=(
         Example("8 s reserved, Hessians inside the cap", variant(done=runs(train_ms=592_012, before_export=RESERVED))),
         Example("self-generated calibration after the cap", variant(done=runs(before_export=SELF_GENERATED))),
+    ),
+    illegal=(
         Example(
             "a run of an hour, whose training time is the matter",
             variant(done=runs(train_ms=3_600_012, before_export=AFTER_THE_CAP)),
             Status.WARN,
         ),
-    ),
-    illegal=(
         Example(
             "Hessians from training data after the cap",
             variant(done=runs(train_ms=600_031, before_export=AFTER_THE_CAP)),
