@@ -74,7 +74,10 @@ class Plan:
 
 # (pattern over the lower-case name, value as a function of the scale). First match wins; anchors keep them apart.
 _SIZES: tuple[tuple[str, Any], ...] = (
-    (r"^(num_)?(iterations|train_steps|max_steps|total_steps|num_steps)$", lambda s: s.steps),
+    (
+        r"^(num_)?(iterations|train_steps|max_steps|total_steps|num_steps|max_iters?|n_iters|max_iterations)$",
+        lambda s: s.steps,
+    ),
     (r"(compile|autotune)?_?warmup_steps$|^warmup_iters$", lambda s: s.warmup),
     (r"momentum_warmup_steps$", lambda s: s.steps),
     (r"(warmdown|cooldown|decay)_(iters|steps)$", lambda s: max(s.steps // 2, 1)),
@@ -117,6 +120,9 @@ _CAPS: tuple[tuple[str, int], ...] = (
     (r"(calib|gptq|hessian|search|score)\w*_(steps|rows|tensors|tokens|samples|batches)$", 64),
     (r"^(grad_accum(ulation)?(_steps)?)$", 2),
 )
+# A batch size without a unit: sequences when it is small, tokens when it is large.
+_BATCH = re.compile(r"^(micro_?|device_?|per_device_|local_)?batch(_size)?$")
+_SEQUENCES = 2048
 # Kernels written in Triton are interpreted here, element by element; the path without them computes the same.
 _SLOW = re.compile(
     r"^(use_)?(fused|triton)_(softcap(ped)?_)?(ce|cross_entropy|loss|kernels?)(_enabled)?$|^use_triton$|^use_fused_\w+$"
@@ -191,8 +197,10 @@ def _value(name: str, full: Any, default: Any, scale: Scale) -> Any:
         off = str(full) in ("0", "-1", "", "0.0", "None", "False") and full is not None
         # A size that is switched off by being nothing stays off; a period of nothing means never.
         return None if off else size
+    number = _number(full)
+    if _BATCH.search(name) and number is not None:
+        return scale.seq * scale.batch if number > _SEQUENCES else min(int(number), scale.batch)
     for pattern, cap in _CAPS:
-        number = _number(full)
         if re.search(pattern, name) and number is not None:
             return min(int(number), cap)
     if full is default or str(full) == str(default):

@@ -79,3 +79,8 @@ def score(logits, num_seqs=64):
     )
     assert ("MODEL_DIM in line 2", 512, 64) in told
     assert len(told) == 5
+
+
+@pytest.mark.parametrize(("full", "value"), [(524288, 1024), (64, 8), (4, 4)])
+def test_batch_size_in_tokens_or_sequences(full: int, value: int) -> None:
+    assert planned("BATCH_SIZE", full, {}, SCALES[0])[1] == value
