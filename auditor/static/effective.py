@@ -19,6 +19,7 @@ _STANDARD = {"WORLD_SIZE": "8"}
 _MAX_LINES = 4000
 # Shorter names in a log are abbreviations of its own, not names of settings.
 MIN_NAME = 4
+_STARTS = re.compile(r"\.py\b|torchrun")
 _ASSIGNMENT = re.compile(r"\b([A-Z][A-Z0-9_]{2,})=(\S+)")
 
 
@@ -66,7 +67,18 @@ def effective_settings(readme: Any, logs: list[Any], headline: Any = None) -> Ef
     if run is not None:
         found.logged = {name.lower(): value for name, value in run.settings.items() if len(name) >= MIN_NAME}
         found.lines = _lines(logs, run)
+    elif readme is not None:
+        found.environment = _of_the_first_command(found.environment, readme.commands)
     return found
+
+
+def _of_the_first_command(environment: dict[str, str], commands: list[Any]) -> dict[str, str]:
+    """Without a log the command shown first is the one meant; what only later ones set are variants of it."""
+    texts = [command.excerpt or command.key or "" for command in commands]
+    started = [dict(_ASSIGNMENT.findall(text)) for text in texts if _STARTS.search(text)]
+    later = {name for own in started[1:] for name in own} - set(started[0] if started else ())
+    kept = {name: value for name, value in environment.items() if name not in later}
+    return kept | {name: value.strip("'\"") for name, value in (started[0] if started else {}).items()}
 
 
 def _claimed_run(logs: list[Any], headline: Any) -> tuple[Any, str]:

@@ -181,3 +181,16 @@ def test_an_option_takes_the_value_of_the_documented_command(flag: str, expected
     assert machine is not None
     module = next(iter(machine.modules.values()))
     assert {module.frame.slots["answer"].const} == expected
+
+
+def test_without_a_log_the_first_command_is_meant_and_later_ones_are_variants() -> None:
+    from auditor.documents.readme import read_readme
+    from auditor.static.effective import effective_settings
+
+    text = (
+        b"# Run\n```bash\nexport DEPTH=9\n```\n```bash\nEPOCHS=6 torchrun train_gpt.py\n```\n"
+        b"Without adaptation:\n```bash\nEPOCHS=0 WIDTH=4 torchrun train_gpt.py\n```\n"
+    )
+    found = effective_settings(read_readme("README.md", text), [])
+    assert found.environment["EPOCHS"] == "6" and "WIDTH" not in found.environment
+    assert found.environment["DEPTH"] == "9"
