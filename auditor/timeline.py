@@ -109,6 +109,7 @@ class Seen:
         span: the tokens it consumed.
         table: the state is a count table, not parameters.
         within_loop: change and score stand in one loop: an earlier round of it made the change.
+        calls: the calls that led to the change and to the score, where the two ways part.
     """
 
     place: Place
@@ -118,6 +119,7 @@ class Seen:
     span: Span
     table: bool = False
     within_loop: bool = False
+    calls: tuple[Place, Place] | None = None
 
 
 @dataclass(frozen=True)

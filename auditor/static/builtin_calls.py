@@ -8,7 +8,6 @@ from auditor.static.file_names import file_split
 from auditor.static.heap import Bound, Class, Function, Instance, Library, Listing, Mapping, Optimizer
 from auditor.static.values import (
     COUNTS,
-    FILE,
     FLAG,
     NONE,
     PARAMS,
@@ -19,6 +18,7 @@ from auditor.static.values import (
     constant,
     join,
     limited,
+    named_file,
 )
 
 Args = list[Value]
@@ -458,7 +458,7 @@ class BuiltinCalls:
             out = constant(value)
             if isinstance(value, str):
                 split = file_split(value)
-                out.facts = frozenset({(FILE, split)}) if split else receiver.facts
+                out.facts = named_file(receiver.facts, split, self.here()) if split else receiver.facts
             return out
         return None
 
@@ -500,7 +500,7 @@ class BuiltinCalls:
             out.text = "/".join(a.text or (a.const if a.known and isinstance(a.const, str) else "") for a in args)
         facts = frozenset().union(NONE, *(a.facts for a in args))
         split = file_split(out.const if out.known else out.text or "")
-        out.facts = frozenset(f for f in facts if f[0] != FILE) | {(FILE, split)} if split else facts
+        out.facts = named_file(facts, split, self.here()) if split else facts
         return out
 
     def method_join(self, receiver: Value, args: Args, keywords: Keywords) -> Value | None:

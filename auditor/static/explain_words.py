@@ -101,7 +101,8 @@ class Words:
         if kind == TABLE:
             return f"is a table of counts (since line {fact[2][1]})"
         if kind == FILE:
-            return f"names files of {SPLITS.get(fact[1], fact[1])} tokens"
+            where = f" (line {fact[2][1]})" if len(fact) > 2 else ""
+            return f"names files of {SPLITS.get(fact[1], fact[1])} tokens{where}"
         if kind == GATE:
             return f"was selected by comparing {SPLITS.get(fact[1], fact[1])} tokens"
         if kind == WHERE:

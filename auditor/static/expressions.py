@@ -27,6 +27,7 @@ from auditor.static.values import (
     constant,
     join,
     limited,
+    named_file,
 )
 
 _BINARY: dict[type, Callable[[Any, Any], Any]] = {
@@ -60,7 +61,7 @@ class Expressions:
             out.text, out.line = node.value, (self.frame.path, node.lineno)
             split = file_split(node.value)
             if split:
-                out.facts = frozenset({(FILE, split)})
+                out.facts = frozenset({(FILE, split, (self.frame.path, node.lineno))})
         return out
 
     def do_name(self, node: ast.Name) -> Value:
@@ -221,7 +222,7 @@ class Expressions:
                 if isinstance(value, str):
                     split = file_split(value)
                     if split:
-                        out.facts = frozenset(f for f in out.facts if f[0] != FILE) | {(FILE, split)}
+                        out.facts = named_file(out.facts, split, self.here())
                 return out
         if isinstance(left.obj, Listing) and isinstance(op, ast.Add) and isinstance(right.obj, Listing):
             a, b = left.obj, right.obj
@@ -446,7 +447,7 @@ class Expressions:
                 exact = False
                 text += "\0"
         split = file_split(text)
-        facts = frozenset(f for f in facts if f[0] != FILE) | {(FILE, split)} if split else facts
+        facts = named_file(facts, split, (self.frame.path, node.lineno)) if split else facts
         out = Value(limited(facts), text if exact else UNKNOWN, None, at, solid=True)
         out.text, out.line = text, (self.frame.path, node.lineno)
         return out
@@ -498,7 +499,7 @@ class Expressions:
             split = sifted(node, target.id)
             held = self.frame.slots.get(target.id)
             if split and isinstance(held, Value) and held.obj is None:
-                facts = frozenset(f for f in held.facts if f[0] != FILE) | {(FILE, split)}
+                facts = named_file(held.facts, split, (self.frame.path, node.lineno))
                 fresh = Value(facts, UNKNOWN, None, held.at, held.base, solid=True)
                 self.journal.put(self.frame.slots, target.id, fresh)
 

@@ -186,14 +186,30 @@ def _before_export(timeline: Timeline, seen: Seen) -> bool:
     return False
 
 
+def _read_for(timeline: Timeline, reads: list[Read], seen: Seen) -> Read | None:
+    """The last read of validation tokens before the first change: by then its tokens were there."""
+    latest = None
+    for event in timeline.events():
+        if isinstance(event, Read) and event.span.split is Split.VAL:
+            latest = event
+        elif isinstance(event, Update) and event.place == seen.place and event.span.split is Split.VAL:
+            break
+    return latest or (reads[0] if reads else None)
+
+
 def _chain(timeline: Timeline, reads: list[Read], score: Score, seen: Seen) -> tuple[tuple[Place, str], ...]:
     chain: list[tuple[Place, str]] = []
-    if reads:
-        chain.append((reads[0].place, "validation tokens are read"))
+    read = _read_for(timeline, reads, seen)
+    if read is not None:
+        chain += [(place, "names validation files") for place in read.why]
+        chain.append((read.place, "validation tokens are read"))
     if seen.how == "calibration":
         collects = (e for e in timeline.events() if isinstance(e, Calibrate) and e.span.split is Split.VAL)
         chain += [(event.place, "statistics of them are collected") for event in list(collects)[:1]]
+    called = seen.calls if seen.calls and seen.place.path == score.place.path else None
+    chain += [(called[0], "this call leads to the change")] if called else []
     chain.append((seen.place, f"changes {seen.state} with them ({seen.how})"))
+    chain += [(called[1], "this call leads to the score")] if called else []
     chain.append((score.place, "scores the same tokens"))
     report = next((e for e in timeline.events() if isinstance(e, Report) and e.headline), None)
     if report is not None:

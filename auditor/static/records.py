@@ -15,7 +15,8 @@ Where = tuple[str, int]
 
 @dataclass
 class Record:
-    """One event: `kind` is the event's class name in lower case, `where` its line, `stack` the call sites above it.
+    """One event: `kind` is the event's class name in lower case, `where` its line, `named` the line that names the
+    files of a read, `stack` the call sites above it.
 
     `learnt` of what is written to a file: the lines where it learnt from validation tokens.
     """
@@ -28,6 +29,7 @@ class Record:
     loops: tuple[tuple[int, int], ...] = ()
     detail: str = ""
     order: int = 0
+    named: Where | None = None
     learnt: frozenset[Where] = frozenset()
 
 

@@ -134,7 +134,9 @@ class _Builder:
     def plain(self, record: Record, place: Place) -> Event | None:
         kind = record.kind
         if kind == "read":
-            return Read(place, Span(_SPLITS.get(record.split, Split.OTHER), Extent.ALL), phase=self.phase)
+            why = (_place(record.named),) if record.named and record.named != record.where else ()
+            span = Span(_SPLITS.get(record.split, Split.OTHER), Extent.ALL)
+            return Read(place, span, phase=self.phase, why=why)
         if kind == "calibrate":
             return Calibrate(place, self.span(record.split, record.at, record), phase=self.phase)
         if kind == "serialize":
@@ -158,9 +160,12 @@ class _Builder:
                 how = "tensor of its own" if self.renewed(owner, record) else "shared tensor"
             seen.append(
                 Seen(_place(where), self.state(owner), _VIA.get(how, Via.OPTIMIZER), how,
-                     self.span(split, at, record), owner < 0, self.shares_loop(where, owner, record, at))
+                     self.span(split, at, record), owner < 0, self.shares_loop(where, owner, record, at),
+                     self.parting(where, owner, at, record))
             )  # fmt: skip
         tables = tuple(_place(f[4]) for f in record.facts if f[0] == COUNTS)
+        # Of several rounds that made the same change, the one that was reached another way says most.
+        seen.sort(key=lambda s: s.calls is not None)
         unique = tuple({(s.place, s.state): s for s in seen}.values())
         return Score(
             place, self.span(record.split, record.at, record), record.counted, seen=unique, tables=tables,
@@ -220,6 +225,20 @@ class _Builder:
             and around & {number for number, _ in update.loops}
             for update in self.machine.updates
         )  # fmt: skip
+
+    def parting(self, where: Where, owner: int, at: Iterations, record: ScoreRecord) -> tuple[Place, Place] | None:
+        """The calls through which the change and the score were reached, where their ways part."""
+        changed = next(
+            (u for u in self.machine.updates
+             if u.where == where and abs(u.owner) == abs(owner) and u.at == at and u.order < record.order),
+            None,
+        )  # fmt: skip
+        if changed is None:
+            return None
+        for one, other in zip(changed.stack, record.stack, strict=False):
+            if one != other:
+                return _place(one), _place(other)
+        return None
 
     def renewed(self, owner: int, record: ScoreRecord) -> bool:
         """True when the tensor is made anew for every item that is scored."""

@@ -10,7 +10,7 @@ a set union:
     (GRAPH, owner)                                   computed with the parameters of this owner, gradients can flow
     (PARAMS, owner)                                  *is* a parameter (or a collection of parameters) of this owner
     (COUNTS, table, reach, split, ...)               contains a count read from this table (`counting.count`)
-    (FILE, split)                                    is a path or pattern of files of this split
+    (FILE, split, place)                             is a path or pattern of files of this split, named at that place
     (TABLE, number, place)                           is a table that counts at token-derived keys
     (WHERE, loop, pass)                              a tensor of positions that were stored in this iteration
     (GATE, split, iterations, offset)                was selected by comparing tokens
@@ -169,6 +169,12 @@ def picked(facts: Facts, at: Iterations, offset: int = 0) -> Facts:
 def owners(facts: Facts, kind: str) -> set[Any]:
     """Second fields of the facts of a kind."""
     return {f[1] for f in facts if f[0] == kind}
+
+
+def named_file(facts: Facts, split: str, place: tuple[str, int]) -> Facts:
+    """Facts of a path that is now known to name files of `split`; where it was named first is kept."""
+    named = frozenset(f for f in facts if f[0] == FILE and f[1] == split)
+    return frozenset(f for f in facts if f[0] != FILE) | (named or {(FILE, split, place)})
 
 
 def flagged(facts: Facts, name: str) -> bool:

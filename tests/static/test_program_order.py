@@ -264,10 +264,18 @@ def test_the_chain_names_read_update_score_and_report() -> None:
     lines = text.split("\n")
     chain = analyse(text).answers[rule].chain
     shown = [lines[place.line - 1] for place, _ in chain]
-    assert "fromfile" in shown[0]
-    assert "opt.step()" in shown[1]
-    assert "cross_entropy" in shown[2]
-    assert "val_bpb" in shown[3]
+    wanted = ("fineweb_val", "fromfile", "opt.step()", "cross_entropy", "val_bpb")
+    places = [next(n for n, line in enumerate(shown) if text in line) for text in wanted]
+    assert places == sorted(places), "in the order in which it happens"
+
+
+def test_the_chain_of_a_second_pass_names_both_calls() -> None:
+    twice = "bpb = online(scored, stream, sizes)\n    bpb = online(scored, stream, sizes)"
+    text = program(SCORE_FIRST, call=twice)
+    lines = text.split("\n")
+    calls = [n for n, line in enumerate(lines, 1) if "bpb = online(" in line]
+    chain = [place.line for place, _ in analyse(text).answers["PG-C4-single-pass"].chain]
+    assert [line for line in chain if line in calls] == calls
 
 
 def test_source_that_does_not_parse_is_unknown() -> None:
