@@ -126,7 +126,8 @@ class Making:
         for split in splits:
             self.read_places.setdefault(split, self.here())
             out.add((TOKENS, split, NONE, 0) if split != "valbytes" else (FLAG, "bytes"))
-            self.emit(Record("read", self.here(), split=split))
+            named = min((f[2] for f in facts if f[0] == FILE and f[1] == split and len(f) > 2), default=None)
+            self.emit(Record("read", self.here(), split=split, named=named))
         if not splits:
             name = self.file_name(source)
             known = self.files.get(name) if name else None
