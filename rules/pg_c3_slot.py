@@ -74,7 +74,8 @@ RULE = Rule(
     ),
     history=(
         'Severity: illegal by C1/C3 (no explicit ruling). Claims of "legal SLOT" in READMEs (e.g. #1465) rest '
-        "on score-once, which does not cure C1."
+        "on score-once, which does not cure C1. Without a ruling the finding is a warning: it sends the submission to "
+        "review, and does not call it a violation."
     ),
     legal_precedents=(),
     illegal_precedents=(
