@@ -92,9 +92,16 @@ def read(timeline: Timeline) -> Finding | None:
             "No parameter, table or quantiser is seen to change through it. Accepted records fitted one temperature on "
             "training tokens after the export; whether more than that is carried over is for the reader to judge.",
         )
-    if any(blind_spots(timeline)):
+    hidden = list(blind_spots(timeline))
+    if any(not spot.reason.startswith("native code") for spot in hidden):
         return None
-    return passed("nothing reads training data after the artifact is written")
+    return passed(
+        "nothing reads training data after the artifact is written",
+        explanation=_COMPILED if hidden else "",
+    )
+
+
+_COMPILED = "Compiled code was not read; the program hands it no training tokens at any time."
 
 
 def _of_train(event: Event) -> bool:

@@ -17,6 +17,7 @@ from auditor.static.values import (
     NONE,
     PARAMS,
     SCORED,
+    TOKENS,
     Facts,
     Value,
     constant,
@@ -152,6 +153,8 @@ class LibraryCalls:
         facts = frozenset(f for v in values for f in self.used(v))
         if any(f[0] == SCORED for f in facts):
             facts |= self.spread_in_native(name)
+        if any(f[0] == TOKENS and f[1] == "train" for f in facts):
+            self.unknown("compiled code is handed training tokens and may keep them")
         for value in values[1:]:
             if value.obj is None:
                 self.mutate(value, facts, overwrite=False)
@@ -190,7 +193,12 @@ class LibraryCalls:
         if name.known and str(name.const) in self.environment:
             return self.stated(self.environment[str(name.const)])
         if default is not None and name.known and str(name.const) not in ("RANK", "LOCAL_RANK"):
-            return default
+            if default.obj is not None or not isinstance(default.const, int | float | str):
+                return default
+            # Nothing shows that no variable was set: what follows from this number is likely, not proven.
+            out = Value(default.facts | {(FLAG, "default")}, default.const, at=default.at, solid=default.solid)
+            out.text, out.line = default.text, default.line
+            return out
         return Value(solid=True) if name.known and str(name.const) in ("RANK", "LOCAL_RANK") else Value()
 
     def stated(self, setting: object) -> Value:

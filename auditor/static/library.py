@@ -55,7 +55,7 @@ STATE_READS = frozenset({"state_dict"})
 MODEL_ALIASES = frozenset(
     {"compile", "DistributedDataParallel", "DDP", "DataParallel", "to", "cuda", "cpu", "bfloat16", "float", "half",
      "eval", "train", "requires_grad_", "double", "compile_module", "script", "checkpoint_wrapper", "fullgraph",
-     "FullyShardedDataParallel", "optimize", "disable", "apply"}
+     "FullyShardedDataParallel", "optimize", "disable", "apply", "get_peft_model", "merge_and_unload"}
 )  # fmt: skip
 FILE_READS = frozenset({"fromfile", "memmap", "load", "from_file", "load_file", "read_bytes", "read_text", "loads",
                         "frombuffer", "loadtxt", "read_parquet", "genfromtxt"})  # fmt: skip
