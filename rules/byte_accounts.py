@@ -13,7 +13,7 @@ from auditor.documents.ledger.headline import with_loss
 from auditor.documents.metric import Denominator, diagnose_line, tokenizers
 from auditor.documents.model import EvalResult, LogRun, StepLine
 from auditor.findings import Evidence, Finding, Witness
-from rules.measures import at_log, headline, matched_by, reported, reported_runs
+from rules.measures import at_log, claim_is_logged, headline, matched_by, reported, reported_runs
 from rules.support import failed, passed, plural, unknown, warned
 
 
@@ -55,7 +55,7 @@ def unclaimed(case: Case, kinds: Collection[str]) -> list[Account]:
 
     The claim then belongs to a line nobody can name, and a right result elsewhere in the log says nothing about it.
     """
-    if matched_by(case):
+    if claim_is_logged(case):
         return []
     found = []
     for run in reported_runs(case):
@@ -101,8 +101,9 @@ def by_denominator(
     if wrong:
         return failed(f"{what}: {wrong[0].denominator.reason}", [account.evidence for account in wrong])
     doubtful = unclaimed(case, kinds)
-    if doubtful:
-        how = rescaled(case, doubtful) or "no log line is the claim, and this result of the same run is counted so"
+    how = rescaled(case, doubtful)
+    if how or (doubtful and not matched_by(case)):
+        how = how or "no log line is the claim, and this result of the same run is counted so"
         return warned(f"{what}: {doubtful[0].denominator.reason}; {how}", [a.evidence for a in doubtful])
     if not found:
         return unknown(

@@ -100,6 +100,14 @@ class _Reader:
         constant = self._constant() if result.status != CORRECT else None
         result = constant or result
         result.sidecar = self._sidecar()
+        if result.sidecar:
+            from auditor.static.byte_sidecar import takings
+
+            modules = [(layer.name, tree) for layer, tree in self.modules]
+            result.takings = [
+                (t.state, self._place(t.path, t.line, f"bytes from a file, {t.state or 'position not known'}"))
+                for t in takings(modules)
+            ]
         self._formula(result, tables)
         return result
 

@@ -53,6 +53,7 @@ class ByteTable:
         ratio: estimated bytes counted over bytes of the text; 1.0 when they agree, None when not known.
         minor: a difference at document starts only (below 0.04 % of the bytes).
         sidecar: per-token bytes can also come from a file (transformed texts).
+        takings: (state, place) where bytes from a file are taken: "aligned", "taken at the inputs", "" when not known.
         faults: printed BPBs whose formula is wrong; `formulas`: (known to be right, known at all, printed).
     """
 
@@ -65,3 +66,4 @@ class ByteTable:
     sidecar: list[BytePlace] = field(default_factory=list)
     faults: list[FormulaFault] = field(default_factory=list)
     formulas: tuple[int, int, int] = (0, 0, 0)
+    takings: list[tuple[str, BytePlace]] = field(default_factory=list)
