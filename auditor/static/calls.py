@@ -99,6 +99,10 @@ class Calls:
         for value in values:
             facts |= self.used(value)
             at |= value.at
+            if isinstance(value.obj, Instance) and not value.obj.is_module:
+                # An object that was made from a position hands it on.
+                held = value.obj.slots.values()
+                at |= frozenset().union(*(v.at for v in held if isinstance(v, Value) and v.obj is None))
         return Value(limited(facts), UNKNOWN, None, at)
 
     # -- functions -------------------------------------------------------------------------------------------------
