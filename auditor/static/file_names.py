@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import re
 
 
 def file_split(text: str) -> str:
@@ -39,4 +40,6 @@ def sifted(node: ast.AST, name: str) -> str:
     if not isinstance(asked, ast.Constant) or not isinstance(asked.value, str):
         return ""
     words = asked.value.lower()
-    return next((split for split in ("val", "train") if split in words and "byte" not in words), "")
+    return next(
+        (split for split in ("val", "train") if re.search(rf"(?<![a-z]){split}", words) and "byte" not in words), ""
+    )
