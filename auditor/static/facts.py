@@ -163,7 +163,7 @@ class _Reader:
         found = index(tree)
         self._imports(layer, tree)
         for site in found.calls:
-            self._call(layer, site)
+            self._call(layer, site, found.imports)
         self.facts.literals += _literals(layer, tree)
         self.facts.private_paths += _private_paths(layer, tree, found)
         self.facts.environment += _environment(layer, found)
@@ -203,8 +203,8 @@ class _Reader:
         if path.endswith(".py") and how in ("import", "run"):
             self._file(path)
 
-    def _call(self, layer: Layer, site: CallSite) -> None:
-        name = dotted(site.node.func)
+    def _call(self, layer: Layer, site: CallSite, imports: dict[str, str]) -> None:
+        name = _imported(dotted(site.node.func), imports)
         make = _maker(layer, site)
         if _PROCESS_CALLS.search(name):
             self._process(layer, site, make)
@@ -287,6 +287,15 @@ def _import_nodes(tree: ast.Module) -> Iterator[tuple[ast.Import | ast.ImportFro
                 stack.append((child, function, guarded or isinstance(child, ast.Try | ast.If)))
 
 
+def _imported(name: str, imports: dict[str, str]) -> str:
+    """A dotted name with what its first part was imported as: `run` of `from subprocess import run`."""
+    first, _, rest = name.partition(".")
+    source = imports.get(first, first)
+    if source.split(".")[0] == first:  # `import os.path` binds `os`
+        return name
+    return f"{source}.{rest}" if rest else source
+
+
 def _command(call: ast.Call) -> str:
     """The command line of a process call as far as it is written out; computed parts as `{...}`."""
     if not call.args:
@@ -302,7 +311,7 @@ def _word(node: ast.expr) -> str:
     if isinstance(node, ast.JoinedStr):
         return "".join(str(v.value) if isinstance(v, ast.Constant) else "{...}" for v in node.values)
     text = dotted(node)
-    return "python" if text == "sys.executable" else "{" + (text or "...") + "}"
+    return "python" if text.endswith(".executable") else "{" + (text or "...") + "}"
 
 
 def _shown(call: ast.Call) -> str:

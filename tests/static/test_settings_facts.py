@@ -194,3 +194,13 @@ def test_without_a_log_the_first_command_is_meant_and_later_ones_are_variants() 
     found = effective_settings(read_readme("README.md", text), [])
     assert found.environment["EPOCHS"] == "6" and "WIDTH" not in found.environment
     assert found.environment["DEPTH"] == "9"
+
+
+def test_a_process_is_seen_through_another_name_of_its_module() -> None:
+    from auditor.submission import Submission
+    from auditor.unpack import read_program
+
+    source = b"import subprocess as q\nfrom subprocess import run as r\nq.run(['lrzip', 'a'])\nr(['xz', 'b'])\n"
+    submission = Submission.from_files({"records/t/train_gpt.py": source}, label="aliases", folder="records/t")
+    found = program_facts(read_program(submission), submission)["processes"]
+    assert [item.name for item in found] == ["lrzip a", "xz b"]
