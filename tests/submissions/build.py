@@ -23,6 +23,9 @@ def foreign(log: str) -> str:
         if "train_loss" in line:
             line = re.sub(r"step_avg:[\d.]+ms", "step_avg:85.10ms", line)
             line = re.sub(r"train_loss:([\d.]+)", r"train_loss:\g<1>00", line)
+            if (step := re.match(r"step:(\d+)/", line)) and int(step[1]) % 1000 == 0:
+                loss, off = 2.3 - int(step[1]) / 20_000, 1 + (-1) ** (int(step[1]) // 1000) / 200
+                lines.append(f"step:{step[1]}/20000 val_loss:{loss:.4f} val_bpb:{off * loss / 1.6885:.4f}")
         if line.startswith("final_"):
             made = ((1, "1.3255"), (100, "1.2501"), (500, "1.2101"), (1000, "1.1801"), (1893, "1.0409"))
             lines += [f"ttt_chunk [{chunk}/1893] bpb={bpb} time={chunk * 0.09:.1f}s" for chunk, bpb in made]
