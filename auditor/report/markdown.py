@@ -12,6 +12,7 @@ from typing import Any
 
 from auditor.report.board import headline, subject, unique_texts
 from auditor.report.reproduction import markdown as reproduction
+from auditor.report.run import told as told_of_run
 from auditor.report.text import clip, number, one_line, plural, safe_url, visible
 
 COMMENT_LIMIT = 65_536  # characters of a comment; GitHub answers 422 above
@@ -126,7 +127,7 @@ def _head(review: dict[str, Any]) -> str:
     for row in review["board"]:
         key = f"{row['key']} " if row["key"].startswith("C") else ""
         lines.append(f"| {text(key + row['title'])} | **{row['state']}** | {text(row['summary'], 200)} |")
-    return "\n".join(lines + _claims(review["ledger"]) + reproduction(review.get("reproduction"), text))
+    return "\n".join(lines + _claims(review["ledger"]) + reproduction(review.get("reproduction"), text) + _run(review))
 
 
 def _claims(ledger: list[dict[str, Any]]) -> list[str]:
@@ -152,6 +153,11 @@ def _quantities(items: list[dict[str, Any]]) -> str:
         words, url = text(item["text"], 40), safe_url(item["place"]["url"])
         parts.append((f"[{words}]({_target(url)})" if url else words) + (f" ×{times}" if times > 1 else ""))
     return "<br>".join(parts + ([f"+{len(found) - 3}"] if len(found) > 3 else [])) or "–"
+
+
+def _run(review: dict[str, Any]) -> list[str]:
+    lines = [f"- {text(line, 400)}" for line in told_of_run(review)]
+    return ["", "**CPU run** (the program at reduced scale, in a sandbox)", "", *lines] if lines else []
 
 
 def _target(url: str) -> str:

@@ -94,3 +94,34 @@ def agreement_section(case: Case, places: Places) -> list[dict[str, Any]]:
         }
         for point in agreement(case)
     ]
+
+
+def told(review: dict[str, Any]) -> list[str]:
+    """The CPU run of a document in a few lines of plain words; empty when no run was made."""
+    run = review.get("run")
+    if not run:
+        return []
+    if run["status"] != "finished":
+        return [f"{run['status']}: {run['reason']}"]
+    lines = []
+    headline = next((result for result in run["results"] if result["headline"]), None)
+    if headline is not None and headline["consists_of"] is None:
+        lines.append(f"no combination of recorded losses gives the printed {headline['label']}")
+    elif headline is not None:
+        late = f"{run['late']:,} of them" if run["late"] else "none of them"
+        lines.append(
+            f"{run['counted']:,} of {run['available']:,} tokens count in {headline['label']}; {late} had shaped the model before"
+        )
+    lines += [f"{probe['question']}: {probe['finding']}" for probe in run["probes"]]
+    if run["probes_absent"]:
+        lines.append(f"not run again on another future: {run['probes_absent']}")
+    points = review.get("agreement") or []
+    if points:
+        alike = sum(point["state"] == "agree" for point in points)
+        lines.append(f"reading and running agree on {alike} of {len(points)} questions")
+    lines += [
+        f"they differ: {point['question']} {point['reason'] or 'no reason was found'}"
+        for point in points
+        if point["state"] == "disagree"
+    ]
+    return lines

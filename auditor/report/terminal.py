@@ -13,7 +13,7 @@ from rich.padding import Padding
 from rich.table import Table
 from rich.text import Text
 
-from auditor.report import reproduction
+from auditor.report import reproduction, run
 from auditor.report.board import headline, subject, unique_texts
 from auditor.report.text import clip, number, one_line, plural, visible
 
@@ -56,6 +56,7 @@ def show(review: dict[str, Any], console: Console, verbose: bool = False) -> Non
         parts.append(_ledger(review, wide))
     if review.get("reproduction"):
         parts.append(_say("re-run " + one_line(reproduction.told(review["reproduction"]), 400)))
+    parts += [_say(f"CPU run  {one_line(line, 300)}") for line in run.told(review)]
     parts += [_finding(finding, wide) for finding in told]
     parts += [_finding(finding, wide) for finding in opened] if len(opened) <= OPEN_IN_FULL else [_open(opened)]
     parts += [_hidden(review)] if not verbose and len(told) + len(opened) < len(review["findings"]) else []
