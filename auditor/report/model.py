@@ -18,6 +18,7 @@ from auditor import __version__
 from auditor.documents.model import Source
 from auditor.findings import Evidence, Finding, Severity, Status, Witness
 from auditor.report.board import FAMILIES, board, family
+from auditor.report.byte_count import byte_count
 from auditor.report.places import REPOSITORY, Places
 from auditor.report.run import agreement_section, run_section
 from auditor.report.series import ledger_row, series
@@ -78,6 +79,7 @@ def document(
             "reproduction": _plain(case.facts.get("reproduction")) if case else None,
             "run": run_section(case) if case else None,
             "agreement": agreement_section(case, places) if case else [],
+            "byte_count": byte_count(case.facts.get("byte_table"), places) if case else None,
             "problems": _problems(review),
         }
     )

@@ -6,7 +6,8 @@ from collections import Counter
 from typing import Any
 
 from auditor.static import byte_stand_in as known
-from auditor.static.byte_verdict import BYTES, CORRECT, CREDITED, DOUBLE, DROPPED, LONE, MARKER, OTHER, WRONG
+from auditor.static.byte_operators import Stuck
+from auditor.static.byte_verdict import BYTES, CORRECT, CREDITED, DOUBLE, DROPPED, LONE, MARKER, OTHER, WRONG, Sample
 
 # Per byte of the published validation text: tokens with a leading space (sp8192: 25,251,857 of 151,080,891), document
 # starts (50,000), byte-fallback tokens of a vocabulary without common characters (half of 6,246,229 surplus bytes).
@@ -44,6 +45,27 @@ def compare(count: Any) -> tuple[str, str, str, float, str]:
     minor = " and ".join(part for part in small if part)
     text = "table and sum give the bytes of the text that the tokens decode to" + (f", but {minor}" if minor else "")
     return CORRECT, "", text, ratio, minor
+
+
+_SHOWN = (
+    *((known.FO, token) for token in (known.A, known.THE, known.LONE, known.ING, known.E_ACUTE, known.KANJI)),
+    *((known.FO, token) for token in (known.BYTE_IDS[2], known.BOUNDARY_IDS[0], known.BOUNDARY_IDS[2])),
+    (known.BOUNDARY_IDS[0], known.THE),
+    (known.BOUNDARY_IDS[0], known.ING),
+)
+
+
+def samples(count: Any) -> list[Sample]:
+    """Tokens of every kind with their official bytes and those that `count(previous, token)` gives."""
+    found = []
+    for previous, token in _SHOWN:
+        try:
+            counted: int | None = int(count(previous, token))
+        except (Stuck, TypeError, ValueError):
+            counted = None
+        pieces = known.PIECES[token][0], known.PIECES[previous][0]
+        found.append(Sample(*pieces, known.true_bytes(previous, token), counted))
+    return found
 
 
 def _mean(errors: list[int]) -> float:

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.static import byte_find as find
 from auditor.static import byte_stand_in as known
-from auditor.static.byte_compare import compare
+from auditor.static.byte_compare import compare, samples
 from auditor.static.byte_evaluate import Tables, after, bytes_at, called, classify, row_of
 from auditor.static.byte_interpreter import Interpreter
 from auditor.static.byte_operators import Stuck
@@ -29,6 +29,7 @@ from auditor.static.byte_verdict import (
     BytePlace,
     ByteTable,
     FormulaFault,
+    Sample,
 )
 from auditor.static.parse import parse_module
 
@@ -206,10 +207,11 @@ class _Reader:
             return loaded
         table = max(full, key=lambda t: (t.lead is not None) + (t.bound is not None))
         places = [self._place(table.path, table.builder.line, "table of bytes")]
-        answers = []
+        answers, shown = [], []
         for site, path, _, tree in counts:
             answer = self._count(table, site, tree)
             if answer is not None:
+                shown.append(self._samples(table, site, tree) if not shown else [])
                 answers.append((answer, self._place(path, site.line, "bytes of the scored tokens")))
         if not answers:
             return self._table_alone(table, places)
@@ -218,7 +220,9 @@ class _Reader:
             text = f"{len(wrong)} of {len(answers)} sums count otherwise: {wrong[0][0][2]}"
             return ByteTable(UNDECIDED, wrong[0][0][1], text, places + [p for _, p in answers], None)
         status, bug, reason, ratio, minor = answers[0][0]
-        return ByteTable(status, bug, reason, places + [p for _, p in answers][:6], ratio, minor)
+        result = ByteTable(status, bug, reason, places + [p for _, p in answers][:6], ratio, minor)
+        result.samples = shown[0]
+        return result
 
     def _count(self, table: Tables, site: find.Site, tree: ast.Module) -> tuple[str, str, str, float, str] | None:
         if table.lead is None or table.bound is None:
@@ -229,6 +233,10 @@ class _Reader:
         except Stuck as stuck:
             self.why.append(f"the sum at line {site.line} could not be evaluated ({stuck})")
             return None
+
+    def _samples(self, table: Tables, site: find.Site, tree: ast.Module) -> list[Sample]:
+        rows = {"base": table.base, "lead": table.lead or [], "bound": table.bound or []}
+        return samples(lambda previous, token: bytes_at(site, tree, rows, previous, token))
 
     def _table_alone(self, table: Tables, places: list[BytePlace]) -> ByteTable:
         """No conditional space in any sum: the table must hold it, or the sum adds it to every leading space."""
@@ -250,15 +258,19 @@ class _Reader:
             return ByteTable(UNDECIDED, reason=reason, places=places)
         added = any(extra for _, extra in uses)
         lead = table.lead or [False] * known.SIZE
-        status, bug, reason, ratio, minor = compare(
-            lambda _, t: int(table.base[t]) + (int(bool(lead[t])) if added else 0)
-        )
+
+        def count(_: int, token: int) -> int:
+            return int(table.base[token]) + (int(bool(lead[token])) if added else 0)
+
+        status, bug, reason, ratio, minor = compare(count)
         maker = table.builder.scope if table.builder.statements is None else None
         spaces = {name for name, role in names.items() if role == "lead"}
         if bug == DROPPED and table.lead is not None and looked_at(trees, spaces, functions, maker):
             # There is a table of spaces: what adds it is somewhere this reading does not reach.
             status, reason, ratio = UNDECIDED, "no sum that adds the leading space was found", 1.0
-        return ByteTable(status, bug, reason, places + [p for p, _ in uses][:4], ratio, minor)
+        result = ByteTable(status, bug, reason, places + [p for p, _ in uses][:4], ratio, minor)
+        result.samples = samples(count)
+        return result
 
     def _decoded(self) -> list[BytePlace]:
         """Sums that grow by the bytes of a decoded run of tokens."""

@@ -27,6 +27,21 @@ class BytePlace:
 
 
 @dataclass(frozen=True)
+class Sample:
+    """Bytes of one token of the stand-in vocabulary: what the official look-up gives and what the program counts.
+
+    Attributes:
+        piece, after: the token and the one before it, as pieces.
+        official, counted: bytes; `counted` is None where the program's sum cannot be evaluated for this pair.
+    """
+
+    piece: str
+    after: str
+    official: int
+    counted: int | None
+
+
+@dataclass(frozen=True)
 class FormulaFault:
     """A printed BPB that is not losses / ln 2 / bytes.
 
@@ -53,6 +68,7 @@ class ByteTable:
         ratio: estimated bytes counted over bytes of the text; 1.0 when they agree, None when not known.
         minor: a difference at document starts only (below 0.04 % of the bytes).
         sidecar: per-token bytes can also come from a file (transformed texts).
+        samples: the count token by token beside the official look-up.
         takings: (state, place) where bytes from a file are taken: "aligned", "taken at the inputs", "" when not known.
         faults: printed BPBs whose formula is wrong; `formulas`: (known to be right, known at all, printed).
     """
@@ -66,4 +82,5 @@ class ByteTable:
     sidecar: list[BytePlace] = field(default_factory=list)
     faults: list[FormulaFault] = field(default_factory=list)
     formulas: tuple[int, int, int] = (0, 0, 0)
+    samples: list[Sample] = field(default_factory=list)
     takings: list[tuple[str, BytePlace]] = field(default_factory=list)
