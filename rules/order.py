@@ -11,7 +11,7 @@ from dataclasses import dataclass
 
 from auditor.findings import Finding
 from auditor.timeline import DISCARDED, Phase, Score, Split, Timeline, Update
-from rules.support import failed, number, passed, plural
+from rules.support import failed, number, passed, plural, warned
 from rules.testimony import place
 
 Ranges = tuple[tuple[int, int], ...]
@@ -158,6 +158,15 @@ def counted_once(timeline: Timeline) -> Finding | None:
     return passed(f"each of {number(order.scored)} counted tokens enters the reported number once")
 
 
+def proven(timeline: Timeline, updates: list[Update]) -> bool:
+    """Whether updates prove a breach: by their positions, or in a reading that traced the claim to its scores.
+
+    A reading that lost the claim may have lost more, and two calls of one function may have been taken for one.
+    """
+    counted = any(isinstance(event, Score) and event.counted for event in timeline.events())
+    return counted or any(update.span.positions for update in updates)
+
+
 def untouched_before_export(timeline: Timeline) -> Finding | None:
     """No update from validation tokens before evaluation begins, whatever the witness knows of positions."""
     early = [
@@ -169,7 +178,8 @@ def untouched_before_export(timeline: Timeline) -> Finding | None:
         and event.phase in (Phase.TRAINING, Phase.AFTER_TRAINING)
     ]
     if early:
-        return failed(
+        said = failed if proven(timeline, early) else warned
+        return said(
             f"{plural(len(early), 'update')} from validation tokens before the artifact is written",
             [place(event, event.via.value) for event in early],
         )

@@ -291,7 +291,8 @@ def coverage(timeline: Timeline, found: list[Verdict]) -> Iterator[Verdict]:
     ]
     reads = [e for e in timeline.events() if isinstance(e, Read) and e.span.split is Split.VAL]
     trains = [e for e in timeline.events() if isinstance(e, Update) and e.span.split is Split.TRAIN]
-    if not counted and not blind and not updates and reads and trains:
+    counts = [e for e in timeline.events() if isinstance(e, Update) and e.span.split is Split.VAL]  # tables too
+    if not counted and not blind and not counts and reads and trains:
         yield Verdict(
             "PG-C3-score-first", Status.PASS,
             "no parameters change through validation tokens anywhere in the program, whichever number is the claim",
