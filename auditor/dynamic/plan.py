@@ -50,7 +50,7 @@ SCALES = (
 )
 
 
-@dataclass(frozen=True)
+@dataclass
 class Plan:
     """What a run is given.
 
@@ -60,6 +60,7 @@ class Plan:
         scale: the sizes; vocab_size, byte_vocab, sidecar: the data set to make.
         notes: what was changed, for the report: name -> (full-scale value, value of this run).
         wanted: lower-case setting name -> value in force at full scale.
+        writable: run from a copy of the folder that may be written to.
     """
 
     environment: dict[str, str]
@@ -70,6 +71,7 @@ class Plan:
     attributes: dict[str, Any] = field(default_factory=dict)
     notes: dict[str, tuple[str, str]] = field(default_factory=dict)
     wanted: dict[str, str] = field(default_factory=dict)
+    writable: bool = False
 
 
 # (pattern over the lower-case name, value as a function of the scale). First match wins; anchors keep them apart.
@@ -183,7 +185,7 @@ def written(value: Any, default: Any = None) -> str:
     pair = _PAIRS.get(default.lower()) if isinstance(default, str) else None
     if pair and digit:
         return pair[int(digit)]
-    if isinstance(default, str) and _number(default) is None:
+    if (isinstance(default, str) and _number(default) is None) or (default is None and word in ("on", "off")):
         return str(value)  # "off" may be the name of a mode
     return digit or str(value)
 

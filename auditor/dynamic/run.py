@@ -97,6 +97,9 @@ def run_submission(
         plan = make_plan(settings, effective, scale, program.main.text)
         try:
             result = _attempt(submission, plan, program.main.text, seconds, memory_bytes, ranks=ranks)
+            if _writes_beside_itself(result):
+                plan.writable = True
+                result = _attempt(submission, plan, program.main.text, seconds, memory_bytes, ranks=ranks)
         except ValueError as error:  # no data set for this vocabulary
             return RunResult("not run", f"no data for a vocabulary of {plan.vocab_size}: {error}")
         result.attempts = attempt
@@ -129,6 +132,12 @@ def _obstacle(submission: Submission, program: Program) -> str:
     if re.search(r"^\s*import mlx|^\s*from mlx", program.main.text, re.M):
         return "an MLX script runs on Apple hardware only"
     return ""
+
+
+def _writes_beside_itself(result: RunResult) -> bool:
+    """The submission is read-only where it stands; a program that insists gets a copy it may write to."""
+    denied = ("PermissionError", "Read-only file system", "Permission denied")
+    return result.status == "stopped" and REPOSITORY in result.reason and any(w in result.reason for w in denied)
 
 
 def _worth_another(result: RunResult) -> bool:
@@ -239,7 +248,12 @@ def _policy(
         "PYTHONDONTWRITEBYTECODE": "1",
         "AUDITOR_VOCABULARY": str(plan.vocab_size),
         "AUDITOR_SETTINGS": json.dumps(
-            {"attributes": plan.attributes, "wanted": plan.wanted, "scale": asdict(plan.scale)}
+            {
+                "attributes": plan.attributes,
+                "wanted": plan.wanted,
+                "scale": asdict(plan.scale),
+                "writable": plan.writable,
+            }
         ),
         **plan.environment,
     }

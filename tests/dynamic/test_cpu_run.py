@@ -172,3 +172,15 @@ def test_source_in_a_newer_grammar() -> None:
     made = said(newer, parts.EXPORT, parts.SCORE)
     assert "packed a end" in made.run.stdout
     assert "plain 1 end" in made.run.stdout
+
+
+def test_program_that_writes_beside_itself() -> None:
+    beside = """
+from pathlib import Path
+logs = Path(__file__).resolve().parent.parent / "logs"
+logs.mkdir(exist_ok=True)
+(logs / "run.txt").write_text("started")
+"""
+    made = said(beside, parts.EXPORT, parts.SCORE)
+    assert made.counted == TOKENS
+    assert {event.place.path for event in events(made, Score)} == {f"{FOLDER}/train_gpt.py"}

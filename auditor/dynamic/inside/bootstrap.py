@@ -10,6 +10,7 @@ import json
 import os
 import resource
 import runpy
+import shutil
 import signal
 import sys
 import time
@@ -86,7 +87,10 @@ def main(script: str, table: str) -> None:
     _watch_files(recorder)
     recorder.start = start  # one clock for all ranks
     standin.install(recorder.observe, None if line is None else ranks.Pair(rank, line, recorder.event))
-    shrinker = settings.install(json.loads(os.environ.pop("AUDITOR_SETTINGS", "{}")), recorder.event)
+    given = json.loads(os.environ.pop("AUDITOR_SETTINGS", "{}"))
+    if given.get("writable"):
+        script = _writable(script)
+    shrinker = settings.install(given, recorder.event)
     grammar.Compiler(shrinker, str(Path(script).parent)).install()
     _alarm(recorder, channel)
     sys.argv = [script]
@@ -121,6 +125,17 @@ def _alarm(recorder: Any, channel: Channel) -> None:
 
     signal.signal(signal.SIGXCPU, ring)
     resource.setrlimit(resource.RLIMIT_CPU, (limit - 1, limit))
+
+
+def _writable(script: str) -> str:
+    """A copy of the submission's folder in the scratch folder, for programs that write beside themselves."""
+    folder = Path(script).parent
+    copy = Path.cwd() / str(folder).lstrip("/")
+    shutil.copytree(folder, copy)
+    root = Path.cwd() / Path(str(folder).lstrip("/")).parts[0]
+    if root.is_dir() and not (root / "data").exists():
+        (root / "data").symlink_to("/data")
+    return str(copy / Path(script).name)
 
 
 def _links() -> None:
