@@ -98,13 +98,13 @@ def by_denominator(
     """
     found = accounts(case)
     wrong = [account for account in found if account.denominator.kind in kinds]
-    if wrong:
-        return failed(f"{what}: {wrong[0].denominator.reason}", [account.evidence for account in wrong])
     doubtful = unclaimed(case, kinds)
     how = rescaled(case, doubtful)
-    if how or (doubtful and not matched_by(case)):
+    if how or (doubtful and not wrong and not matched_by(case)):
         how = how or "no log line is the claim, and this result of the same run is counted so"
         return warned(f"{what}: {doubtful[0].denominator.reason}; {how}", [a.evidence for a in doubtful])
+    if wrong:
+        return failed(f"{what}: {wrong[0].denominator.reason}", [account.evidence for account in wrong])
     if not found:
         return unknown(
             "no log states loss and BPB of the reported result together",
