@@ -59,15 +59,18 @@ class Subscripts:
         return self.subscript(held, index, isinstance(node.slice, ast.Slice))
 
     def beginning(self, held: Value, cut: ast.Slice, index: Value) -> Value:
-        """`stream[:100_000]`: a fixed number of tokens from the front of the whole validation stream."""
+        """`stream[:100_000]`, `stream[:n // 2]`: the front of the whole validation stream, a fixed number or share."""
         whole = any(f[0] == TOKENS and f[1] == "val" and not f[2] for f in held.facts)
         if not whole or index.at or cut.upper is None or cut.step is not None or cut.lower is not None:
             return held
         bound = self.eval(cut.upper)
         proven = bound.known and isinstance(bound.const, int) and (FLAG, "default") not in bound.facts
-        if not (proven and MIN_PREFIX < bound.const < FULL_STREAM):
+        if proven and MIN_PREFIX < bound.const < FULL_STREAM:
+            words = f"takes the first {bound.const:,} tokens"
+        elif _share(cut.upper):
+            words = f"takes a share of the stream: {ast.unparse(cut.upper)}"[:100]
+        else:
             return held
-        words = f"takes the first {bound.const:,} tokens"
         facts = held.facts | {(FLAG, "partial", self.here(), words)}
         return Value(facts, UNKNOWN, None, held.at, held.base or held, solid=True)
 
@@ -182,3 +185,29 @@ class Subscripts:
         fresh = Value(facts, out.const, out.obj, out.at | index.at, out.base or out, out.solid)
         fresh.others = out.others
         return fresh
+
+
+def _share(bound: ast.expr) -> bool:
+    """A length divided by a written-out number, or multiplied by one below 1: `len(x) // 2`, `int(x.numel() * 0.1)`.
+
+    `n // length * length` cuts an incomplete row off and is no share; neither is the part of one of several ranks.
+    """
+    if isinstance(bound, ast.Call) and getattr(bound.func, "id", "") == "int" and len(bound.args) == 1:
+        return _share(bound.args[0])
+    if not isinstance(bound, ast.BinOp):
+        return False
+    sides = (bound.left, bound.right)
+    if not any(_measures(side) for side in sides):
+        return False
+    factor = next((s.value for s in sides if isinstance(s, ast.Constant) and isinstance(s.value, int | float)), None)
+    if isinstance(bound.op, ast.FloorDiv | ast.Div):
+        return isinstance(bound.right, ast.Constant) and factor is not None and 1 < factor <= 1000
+    return isinstance(bound.op, ast.Mult) and factor is not None and 0 < factor < 1
+
+
+def _measures(node: ast.expr) -> bool:
+    """`x.numel()`, `len(x)`, `x.size(0)`, `x.shape[0]`."""
+    if isinstance(node, ast.Call):
+        name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+        return name in ("numel", "len", "size")
+    return isinstance(node, ast.Subscript) and isinstance(node.value, ast.Attribute) and node.value.attr == "shape"
