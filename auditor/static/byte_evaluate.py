@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+import functools
 from dataclasses import dataclass, field
 from typing import Any
 
@@ -147,5 +148,6 @@ def bytes_at(site: find.Site, tree: ast.Module, rows: dict[str, list[Any]], prev
     return int(value) + (int(rows["base"][token]) if site.partial else 0)
 
 
+@functools.lru_cache(maxsize=24)
 def _imports(tree: ast.Module) -> dict[str, str]:
     return Interpreter(ast.Module([n for n in tree.body if isinstance(n, ast.Import | ast.ImportFrom)], [])).imports

@@ -64,43 +64,46 @@ def _holders(trees: Sequence[ast.Module]) -> dict[str, int]:
             if isinstance(node, ast.Assign) and any(line in lines for line in range(node.lineno, _end(node) + 1)):
                 patterns |= {last(target) for target in node.targets}
     patterns.discard("")
-    held: dict[str, int] = {}
     functions = defined(trees)
-    loaders = {
-        name
-        for name, node in functions.items()
-        if any(last(n) in patterns and isinstance(getattr(n, "ctx", None), ast.Load) for n in ast.walk(node))
-        and any(isinstance(n, ast.Return) and n.value is not None for n in ast.walk(node))
-    }
+    loaders = {name for name, node in functions.items() if _loads(node, patterns)}
+    wholes, calls = [], []
+    for tree in trees:
+        for node in find.outline(tree).all:
+            if isinstance(node, ast.Assign) and len(node.targets) == 1 and last(node.targets[0]):
+                whole = _whole(node.value)
+                if whole is not None:
+                    wholes.append((last(node.targets[0]), *whole))
+            elif isinstance(node, ast.Call) and last(node.func) in functions:
+                calls += [(name, bare(v)) for name, v in bound_arguments(node, functions[last(node.func)])]
+    held: dict[str, int] = {}
+    for name, inner, shift in wholes:
+        if isinstance(inner, ast.Call) and any(last(n) in patterns or last(n) in loaders for n in ast.walk(inner)):
+            function = functions.get(last(inner.func))
+            held.setdefault(name, shift + (_returned_shift(function) if function is not None else 0))
     for _ in range(4):
-        for tree in trees:
-            for node in find.outline(tree).all:
-                if isinstance(node, ast.Assign) and len(node.targets) == 1:
-                    _hold(last(node.targets[0]), node.value, patterns | loaders, held, functions)
-                elif isinstance(node, ast.Call) and last(node.func) in functions:
-                    for name, value in bound_arguments(node, functions[last(node.func)]):
-                        if last(bare(value)) in held:
-                            held.setdefault(name, held[last(bare(value))])
+        for name, inner, shift in (*wholes, *((name, value, 0) for name, value in calls)):
+            if last(inner) in held:
+                held.setdefault(name, held[last(inner)] + shift)
     return held
 
 
-def _hold(
-    name: str, value: ast.expr, patterns: set[str], held: dict[str, int], functions: dict[str, ast.FunctionDef]
-) -> None:
-    inner = bare(value)
-    shift = 0
+def _loads(function: ast.FunctionDef, patterns: set[str]) -> bool:
+    """Whether a function reads a name of the sidecar's files and returns something."""
+    nodes = list(ast.walk(function))
+    reads = any(last(n) in patterns and isinstance(getattr(n, "ctx", None), ast.Load) for n in nodes)
+    return reads and any(isinstance(n, ast.Return) and n.value is not None for n in nodes)
+
+
+def _whole(value: ast.expr) -> tuple[ast.expr, int] | None:
+    """What a value is all of, and how many positions are cut off at its beginning; None for another part."""
+    inner, shift = bare(value), 0
     while isinstance(inner, ast.Subscript) and isinstance(inner.slice, ast.Slice):
         lower = inner.slice.lower
         if lower is not None and not (isinstance(lower, ast.Constant) and isinstance(lower.value, int)):
-            return  # a part of it, not the whole
+            return None
         shift += lower.value if lower is not None else 0  # type: ignore[attr-defined]
         inner = bare(inner.value)
-    if last(inner) in held:
-        held.setdefault(name, held[last(inner)] + shift)
-    elif isinstance(inner, ast.Call) and any(last(n) in patterns for n in ast.walk(inner)):
-        function = functions.get(last(inner.func))
-        held.setdefault(name, shift + (_returned_shift(function) if function is not None else 0))
-    held.pop("", None)
+    return inner, shift
 
 
 def _returned_shift(function: ast.FunctionDef) -> int:
