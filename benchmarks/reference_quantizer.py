@@ -60,7 +60,7 @@ def main() -> None:
     ranks = start()
     config = load(options.config, options.overrides)
     config.quant.gptq = config.quant.gptq or GPTQConfig(nsamples=64)
-    model = GPT(config)
+    model = GPT(config, initial=False)
     apply_weights(model, checkpoint.load_weights(options.weights, dict(model.named_parameters())))
     model.to(ranks.device)
     stream = TokenStream.open(options.data_dir, config.data.train_glob)

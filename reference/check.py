@@ -16,6 +16,7 @@ import torch
 from torch import Tensor
 
 from reference import ledger
+from reference.compiling import compiled
 from reference.config import Config, load
 from reference.data import TokenStream
 from reference.evaluate import Evaluation, sliding
@@ -32,9 +33,16 @@ from reference.ttt import score_first
 from reference.validation import ValidationStream
 
 STEPS = 3
-NOISE = 0.02
-FREE = ("model.params=0", "ttt.trainable_params=0", "eval.scored_tokens=0", "eval.scored_bytes=0", "ttt.max_chunks=0")
-"""Expectations that do not hold for a text of another size."""
+NOISE = 0.05
+FREE = (
+    "model.params=0",
+    "ttt.trainable_params=0",
+    "eval.scored_tokens=0",
+    "eval.scored_bytes=0",
+    "eval.tail=exact",
+    "ttt.max_chunks=0",
+)
+"""Expectations that do not hold for a text of another size, and each position once."""
 
 
 @dataclass(frozen=True)
@@ -144,7 +152,7 @@ def loss_and_gradients(bench: Bench) -> Finding:
     inputs, targets = bench.rows(1)
     plain, fast = bench.model(bench.plain), bench.model(bench.config)
     fast.prepare(inputs.size(1))
-    step = torch.compile(fast, dynamic=False, fullgraph=True) if bench.config.run.compile else fast
+    step = compiled(fast, bench.config.run, bench.ranks.device)
     losses, gradients = [], []
     for model, call in ((plain, plain), (fast, step)):
         loss = call(inputs, targets)
@@ -153,7 +161,7 @@ def loss_and_gradients(bench: Bench) -> Finding:
         gradients.append(torch.cat([g.reshape(-1).float() for g in found]))
     worst = max(abs(losses[0] - losses[1]), _close(gradients[1], gradients[0]) / 10)
     return _within(
-        "loss, and a tenth of the gradient's relative error, in training", worst, 1e-2 if bench.bf16 else 1e-5
+        "loss, and a tenth of the gradient's relative error, in training", worst, 2e-2 if bench.bf16 else 1e-5
     )
 
 
@@ -178,7 +186,7 @@ def batches(bench: Bench) -> Finding:
 def orthogonalisation(bench: Bench) -> Finding:
     """Newton-Schulz moves singular values towards 1."""
     update = torch.randn(4, 256, 512, generator=torch.Generator().manual_seed(3)).to(bench.ranks.device)
-    call = torch.compile(newton_schulz) if bench.config.run.compile else newton_schulz
+    call = compiled(newton_schulz, bench.config.run, bench.ranks.device, variable=True)
     values = torch.linalg.svdvals(call(update, 5).float())
     low, high = float(values.min()), float(values.max())
     return Finding("Newton-Schulz", low > 0.5 and high < 1.4, f"singular values {low:.2f} .. {high:.2f}")
@@ -220,7 +228,7 @@ def scoring(bench: Bench) -> Finding:
     return _within(
         "sliding windows: mean difference of a position's loss",
         float((found - expected).abs().mean()),
-        2e-2 if bench.bf16 else 1e-5,
+        5e-2 if bench.bf16 else 1e-5,
         " nats",
     )
 
@@ -241,8 +249,7 @@ def adaptation(bench: Bench) -> Finding:
         evaluation = Evaluation(config, model, bench.stream, bench.ranks)
         scores.append(score_first(evaluation).bpb)
         moved.append(_flat(model) - before)
-        repeats = config.eval.tail == "legacy_dup"
-        ledger.check(evaluation.ledger.gather(bench.ranks), bench.stream.positions, "ttt", allow_repeats=repeats)
+        ledger.check(evaluation.ledger.gather(bench.ranks), bench.stream.positions, "ttt")
     # A text without meaning hardly changes the score, so what is compared is how far the weights moved, and where to.
     apart = _close(moved[1], moved[0])
     detail = f"weights moved {apart:.1e} apart, at most 1e-01; {abs(scores[0] - scores[1]):.1e} bpb"

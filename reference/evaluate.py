@@ -12,6 +12,7 @@ from pathlib import Path
 import torch
 
 from reference import container, windows
+from reference.compiling import compiled, wanted
 from reference.config import Config
 from reference.errors import ArtifactError, ScoringError
 from reference.ledger import Ledger
@@ -44,10 +45,9 @@ class Evaluation:
     log: RunLog = field(default_factory=lambda: RunLog(None, ""))
 
     def __post_init__(self) -> None:
-        compiled = self.config.run.compile and self.ranks.device.type == "cuda"
-        self.scorer = Scorer(
-            self.model, self.stream, self.ranks.device, compiled=compiled, row_length=self.config.eval.seq_len
-        )
+        self.scorer = Scorer(self.model, self.stream, self.ranks.device, row_length=self.config.eval.seq_len)
+        if wanted(self.config.run, self.ranks.device):
+            self.scorer.compiled = compiled(self.model.token_losses, self.config.run, self.ranks.device)
 
     def accumulator(self, *, allow_repeats: bool = False) -> Accumulator:
         """Empty sums for this stream."""

@@ -161,7 +161,7 @@ def _log_sizes(work: Workspace, quantised: QuantizedModel, weights_file: int, pa
 
 def load_model(work: Workspace, path: Path) -> GPT:
     """Model of the configuration with the weights of an artifact, or of a file of float weights."""
-    model = GPT(work.config)
+    model = GPT(work.config, initial=False)
     expected = {name: p.detach() for name, p in model.named_parameters()}
     with_magic = path.is_file() and path.open("rb").read(8) == container.MAGIC
     apply_weights(model, checkpoint.load_weights(path, expected) if with_magic else artifact.load(path, expected))

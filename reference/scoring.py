@@ -166,15 +166,13 @@ class Scorer:
         stream: ValidationStream,
         device: torch.device,
         *,
-        compiled: bool = False,
         row_length: int = 0,
     ) -> None:
         self.model, self.stream, self.device, self.row_length = model, stream, device, row_length
         # Two bytes a token on the device: the bit pattern of uint16 as int16, which torch can index everywhere.
         self.tokens = torch.from_numpy(stream.tokens.view(np.int16)).to(device)
-        self._eager: Callable[[Tensor, Tensor], Tensor] = model.token_losses
-        self._compiled = torch.compile(model.token_losses, dynamic=False, fullgraph=True) if compiled else None
-        self._shape: tuple[int, ...] | None = None
+        self.eager: Callable[[Tensor, Tensor], Tensor] = model.token_losses
+        self.compiled: Callable[[Tensor, Tensor], Tensor] | None = None
 
     def gather(self, starts: np.ndarray | Tensor, length: int) -> Tensor:
         """Tokens `starts[i] .. starts[i]+length-1` as int64 `[len(starts), length]`."""
@@ -203,11 +201,11 @@ class Scorer:
         self.model.prepare(length + filling)
         inputs = F.pad(self.gather(batch.starts, length), (0, filling))
         targets = F.pad(self.gather(batch.firsts + 1, columns), (0, filling))
-        if self._compiled is None or len(batch) == 1 or filling:
-            return self._eager(inputs, targets)[:, :columns]
+        if self.compiled is None or len(batch) == 1 or filling:
+            return self.eager(inputs, targets)[:, :columns]
         # One compiled shape serves all batches: a short batch is filled up with copies whose losses are dropped.
         missing = max(batch_tokens // length, 1) - len(batch)
         if missing > 0:
             inputs = torch.cat((inputs, inputs[:1].expand(missing, -1)))
             targets = torch.cat((targets, targets[:1].expand(missing, -1)))
-        return self._compiled(inputs, targets)[: len(batch)]
+        return self.compiled(inputs, targets)[: len(batch)]

@@ -19,6 +19,7 @@ from torch import Tensor
 
 from reference import checkpoint
 from reference.average import ExponentialAverage, PlainAverage, apply_weights
+from reference.compiling import compiled
 from reference.config import Config
 from reference.data import BatchLoader, TokenStream
 from reference.evaluate import Evaluation, standard
@@ -76,12 +77,9 @@ class Trainer:
         self.step, self.elapsed, self.qat_active, self._warm = 0, 0.0, False, False
         self._evaluation = Evaluation(config, self.model, validation, ranks) if validation is not None else None
         self.loader = self._new_loader()
-        compiled = config.run.compile and ranks.device.type == "cuda"
         self.model.prepare(config.data.seq_len)
-        self.loss: Callable[[Tensor, Tensor], Tensor] = self.model
-        if compiled:
-            self.loss = torch.compile(self.model, dynamic=False, fullgraph=True)
-            self.muon.orthogonalise = torch.compile(newton_schulz)
+        self.loss: Callable[[Tensor, Tensor], Tensor] = compiled(self.model, config.run, ranks.device)
+        self.muon.orthogonalise = compiled(newton_schulz, config.run, ranks.device, variable=True)
 
     def _make_optimisers(self) -> None:
         config, optim = self.config, self.config.optim

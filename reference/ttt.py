@@ -15,6 +15,7 @@ import torch
 from torch import nn
 
 from reference import windows
+from reference.compiling import compiled
 from reference.config_eval import SelectConfig, TTTConfig
 from reference.errors import ConfigError
 from reference.evaluate import Evaluation, check_counts, drop_state, load_state, save_state
@@ -175,13 +176,12 @@ def score_first(evaluation: Evaluation, log: RunLog | None = None) -> Score:
         parameter.requires_grad_(name in names)
     if config.qat.ttt == "effective":
         set_fake_quant(model, FakeQuant.of(config.qat))
-    on_gpu = evaluation.ranks.device.type == "cuda"
     step = TestTimeStep(
         model,
         [p for _, p in chosen],
         config.ttt,
         evaluation.ranks,
-        compiled=config.run.compile and on_gpu,
+        loss=compiled(model, config.run, evaluation.ranks.device),
         graphs=config.run.cuda_graphs,
     )
     try:

@@ -33,12 +33,12 @@ class TestTimeStep:
         config: TTTConfig,
         ranks: Ranks,
         *,
-        compiled: bool = False,
+        loss: Callable[[Tensor, Tensor], Tensor] | None = None,
         graphs: bool = False,
     ) -> None:
         self.config, self.ranks, self.graphs = config, ranks, graphs and ranks.device.type == "cuda"
         self.flat = FlatParameters(parameters)
-        self.loss: Callable[[Tensor, Tensor], Tensor] = torch.compile(model, dynamic=False) if compiled else model
+        self.loss: Callable[[Tensor, Tensor], Tensor] = model if loss is None else loss
         self.lr = torch.zeros((), device=ranks.device)
         self.first = [torch.zeros_like(b) for b in self.flat.buffers]
         self.second = [torch.zeros_like(b) for b in self.flat.buffers] if config.optimizer == "adamw" else []

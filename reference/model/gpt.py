@@ -63,9 +63,13 @@ class Block(nn.Module):
 
 
 class GPT(nn.Module):
-    """Model of one configuration. Calling it gives the mean loss in nats, `token_losses` the loss of each position."""
+    """Model of one configuration. Calling it gives the mean loss in nats, `token_losses` the loss of each position.
 
-    def __init__(self, config: Config) -> None:
+    Args:
+        initial: fill the weights; False for a model whose weights are all replaced (orthogonal matrices take seconds).
+    """
+
+    def __init__(self, config: Config, *, initial: bool = True) -> None:
         super().__init__()
         self.config = config.model
         model, vocab = config.model, config.data.vocab_size
@@ -86,7 +90,8 @@ class GPT(nn.Module):
         flash = choose_flash(config.run)
         self.blocks = nn.ModuleList([Block(model, layer, flash) for layer in range(model.layers)])
         self._rotary: dict[int, tuple[Tensor, Tensor]] = {}
-        initialise(self.named_parameters(), model, torch.Generator().manual_seed(config.schedule.seed))
+        if initial:
+            initialise(self.named_parameters(), model, torch.Generator().manual_seed(config.schedule.seed))
         self._store_tables(config)
         self._check_size(model.params)
 

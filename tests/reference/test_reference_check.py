@@ -30,6 +30,13 @@ def test_a_wrong_attention_kernel_is_found(monkeypatch: pytest.MonkeyPatch) -> N
     assert not findings()["attention"]
 
 
+def test_wrong_scored_columns_are_found(monkeypatch: pytest.MonkeyPatch) -> None:
+    """A mask that is off by one for the last columns lets positions see too little: their losses change."""
+    real = attention._last_columns
+    monkeypatch.setattr(attention, "_last_columns", lambda q, k, v, scale: real(q, k[:, :, :-1], v[:, :, :-1], scale))
+    assert not check.scoring(check.prepare("smoke", tuple(TINY), Ranks())).holds
+
+
 def test_a_batch_copied_too_late_is_found(monkeypatch: pytest.MonkeyPatch) -> None:
     real = data.BatchLoader._read
 

@@ -9,13 +9,21 @@ from types import SimpleNamespace
 import pytest
 import torch
 from tiny_run import tiny
+from torch._dynamo.testing import CompileCounter
 
+from reference import compiling, evaluate
 from reference.config import ConfigError, load
+from reference.data import TokenStream
+from reference.evaluate import Evaluation, sliding, standard
 from reference.model import GPT
 from reference.model import attention as attentions
 from reference.optim import newton_schulz
 from reference.ranks import Ranks
+from reference.runlog import RunLog
+from reference.train import Trainer
+from reference.ttt import score_first
 from reference.ttt_step import TestTimeStep
+from reference.validation import ValidationStream
 
 
 def test_the_branch_of_flash_attention_3(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -69,6 +77,40 @@ def test_flash_attention_by_name_needs_it() -> None:
             GPT(tiny("run.attention=flash3"))
     assert attentions.choose_flash(tiny("run.attention=sdpa").run) is None
     assert attentions.choose_flash(tiny("run.deterministic=true").run) is None
+
+
+def test_one_process_that_trains_and_evaluates_compiles_whole_graphs(
+    stream: ValidationStream, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    """Training with QAT, validation, all evaluations and test-time training, traced as on a GPU and run eagerly.
+
+    No graph breaks (they would be errors), the same results, and few graphs: each costs half a minute on a GPU.
+    """
+    small = ["model.layers=2", "model.value_embed.layers=[1]", "model.xsa_last_n=1", "model.mlp_hidden=32"]
+    late = ["schedule.iterations=3", "schedule.warmdown=3", "schedule.val_every=0", "qat.threshold=0.5"]
+    config = tiny(*small, *late, "eval.tail=legacy_dup", "qat.ttt=effective")
+
+    def everything() -> list[float]:
+        trainer = Trainer(config, TokenStream([stream.tokens]), stream, Ranks(), RunLog(None, ""))
+        trainer.run()
+        found = [float(trainer.model.tok_embed.detach().double().sum())]
+        for run in (standard, sliding, score_first):
+            found.append(run(Evaluation(config, noisy(GPT(config)), stream, Ranks())).bpb)
+        return found
+
+    expected = everything()
+    counter, real = CompileCounter(), torch.compile
+    for module in (compiling, evaluate):
+        monkeypatch.setattr(module, "wanted", lambda config, device: True)
+    monkeypatch.setattr(torch, "compile", lambda f, **options: real(f, backend=counter, **options))
+    torch._dynamo.reset()
+    try:
+        assert everything() == pytest.approx(expected, abs=1e-4)
+    finally:
+        torch._dynamo.reset()
+    assert (
+        6 <= counter.frame_count <= 10
+    )  # 2 with and without QAT, 2 of windows, 1 of test-time training, Newton-Schulz
 
 
 class PretendedGraph:

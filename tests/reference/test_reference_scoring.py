@@ -195,7 +195,7 @@ def test_padding_a_batch_does_not_change_losses(model: GPT, stream: ValidationSt
     """The compiled path fills up short batches; losses must be those of the eager path."""
     plain = sliding(evaluation(model, stream))
     padded = evaluation(model, stream)
-    padded.scorer._compiled = padded.scorer._eager
+    padded.scorer.compiled = padded.scorer.eager
     assert torch.allclose(sliding(padded).losses, plain.losses, atol=1e-6)
 
 
