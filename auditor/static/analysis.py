@@ -78,7 +78,7 @@ def static_timeline(
     found = answers(timeline)
     for verdict in carried_verdicts(timeline, found):
         found.setdefault(verdict.rule, verdict)
-    causal = causality(walked)
+    causal = causality(walked, timeline)
     if causal is not None and causal.rule not in found:
         found[causal.rule] = causal
     return StaticResult(

@@ -1,60 +1,132 @@
-"""Whether attention is causal, where it can be read from the calls.
+"""Whether a model's forward pass lets later tokens in, where that can be read from its operations.
 
-A hypothesis for reviewers and for the executed probe: library attention with its causal switch on, or scores masked by
-a triangle. Models without such calls (state space layers, custom kernels) are left to the executed witness.
+Every method that a forward pass can reach is read. An operation either works on each position alone, or is one of the
+few that mix positions: attention, convolution, shifts, prefix sums, products of two activations. Of those the direction
+is read. A pass is given only when every operation is known and every mixing one looks back; a failure only for an
+operation that plainly looks ahead and that nothing switches; everything else is left open, with its line.
 """
 
 from __future__ import annotations
 
 import ast
+from collections.abc import Iterator
+from dataclasses import dataclass, field
 
 from auditor.findings import Status
+from auditor.static.forward import AHEAD, BACK, BOTH, Note, Reader
 from auditor.static.machine import Machine
-from auditor.static.order import Verdict
-from auditor.timeline import Place
+from auditor.static.verdicts import Verdict
+from auditor.timeline import Place, Report, Timeline
 
 RULE = "PG-C1-causality"
-_SWITCHES = ("is_causal", "causal")
-_TRIANGLES = frozenset({"tril", "triu", "tril_indices", "triu_indices", "create_block_mask"})
+# Drawing tokens to hide is how models that look both ways are trained and scored (masked and diffusion models).
+_HIDES = frozenset({"rand", "rand_like", "bernoulli", "bernoulli_", "multinomial"})
+_MOST = 3
 
 
-def causality(machine: Machine) -> Verdict | None:
-    """What the attention calls of the walked modules show; None when they cannot be read.
+@dataclass
+class Program:
+    """What the forward pass is made of: classes of live modules, functions and methods by name."""
 
-    Never a PASS: a pooling, a routing or a state of another layer may still look ahead, which only a run shows.
-    """
-    causal: list[Place] = []
-    open_calls: list[Place] = []
-    triangles = False
+    classes: list[tuple[str, ast.ClassDef]] = field(default_factory=list)
+    functions: dict[str, tuple[str, ast.FunctionDef]] = field(default_factory=dict)
+    methods: dict[str, list[tuple[str, ast.FunctionDef]]] = field(default_factory=dict)
+    parts: set[str] = field(default_factory=set)
+    defined: set[str] = field(default_factory=set)
+    called: set[str] = field(default_factory=set)
+
+
+def causality(machine: Machine, timeline: Timeline) -> Verdict | None:
+    """What the forward passes of the modules that the program makes show; None without any."""
+    program = _program(machine)
+    if not program.classes:
+        return None
+    reader = Reader(program)
+    for path, node in program.classes:
+        reader.built(path, node)
+        for method in _methods(node):
+            if method.name in ("forward", "__call__") or (method.name in program.called and method.name[:2] != "__"):
+                reader.read(path, method, None)
+    back = [note for note in reader.notes if note.kind == BACK]
+    # One attention among causal ones may read a summary or a chunk; alone it reads the tokens themselves.
+    sure = (AHEAD,) if _hides(machine) or any("attention" in note.words for note in back) else (AHEAD, BOTH)
+    ahead = [note for note in reader.notes if note.kind in sure]
+    rest = [note for note in reader.notes if note.kind not in (BACK, *sure)]
+    if ahead and not _hides(machine):
+        return Verdict(RULE, Status.FAIL, f"the forward pass looks ahead: {ahead[0].words}", _chain(ahead))
+    rest += ahead
+    if rest or not back:
+        words = "whether the forward pass looks ahead could not be read"
+        if rest:
+            words += f": {rest[0].words}" + (f" and {len(rest) - 1} more" if len(rest) > 1 else "")
+        return Verdict(RULE, Status.UNKNOWN, words, _chain(rest))
+    mixed = _mixed(timeline)
+    if mixed is not None:
+        words = "the forward pass looks back only; what is mixed into its result afterwards was not read for this"
+        return Verdict(RULE, Status.UNKNOWN, words, ((mixed, "is mixed in"),))
+    return Verdict(
+        RULE, Status.PASS, "every operation of the forward pass that mixes positions looks back only", _chain(back)
+    )
+
+
+def _mixed(timeline: Timeline) -> Place | None:
+    """Where something beside the model enters the claimed number: counts, compiled code, a choice, the targets."""
+    for event in timeline.events():
+        if isinstance(event, Report) and event.headline:
+            places = [*event.native, *event.choices, *event.indicators, *event.spread, *(c.place for c in event.counts)]
+            if places:
+                return places[0]
+    return None
+
+
+def _chain(notes: list[Note]) -> tuple[tuple[Place, str], ...]:
+    return tuple((Place(note.path, note.line), note.words) for note in notes[:_MOST])
+
+
+def _program(machine: Machine) -> Program:
+    program = Program()
+    made = {id(i.cls.node): i.cls for i in machine.instances.values() if i.cls is not None and i.cls.is_module}
+    program.classes = sorted(((cls.path, cls.node) for cls in made.values()), key=lambda c: (c[0], c[1].lineno))
     for path in machine.modules:
         tree = machine.sources.tree(path)
-        if tree is None:
-            continue
-        for node in ast.walk(tree):
-            if isinstance(node, ast.Call):
-                kind = _attention(node)
-                if kind is not None:
-                    (causal if kind else open_calls).append(Place(path, node.lineno))
-                triangles |= _last(node.func) in _TRIANGLES
-    if open_calls and not triangles:
-        return None
-    if causal or (triangles and open_calls):
-        chain = tuple((place, "causal attention") for place in causal[:2])
-        words = "every attention call is causal; whether another layer lets later tokens in was not read"
-        return Verdict(RULE, Status.UNKNOWN, words, chain)
-    return None
+        for node in tree.body if tree is not None else ():
+            if isinstance(node, ast.ClassDef):
+                program.defined.add(node.name)
+                program.parts |= _parts(node)
+            elif isinstance(node, ast.FunctionDef):
+                program.functions[node.name] = (path, node)
+                program.called |= {n.func.attr for n in _calls(node) if isinstance(n.func, ast.Attribute)}
+    for path, node in program.classes:
+        for method in _methods(node):
+            program.methods.setdefault(method.name, []).append((path, method))
+    return program
 
 
-def _attention(node: ast.Call) -> bool | None:
-    """True for causal attention, False for attention without a causal switch, None for any other call."""
-    for keyword in node.keywords:
-        if keyword.arg in _SWITCHES:
-            return not (isinstance(keyword.value, ast.Constant) and keyword.value.value is False)
-    name = _last(node.func)
-    if name == "scaled_dot_product_attention" or name.startswith("flash_attn"):
-        return any(k.arg in ("attn_mask", "block_mask") for k in node.keywords) or None
-    return None
+def _parts(node: ast.ClassDef) -> set[str]:
+    """Attributes that the methods of a class set: the parts a module calls."""
+    return {
+        target.attr
+        for inner in ast.walk(node)
+        if isinstance(inner, ast.Assign)
+        for target in inner.targets
+        if isinstance(target, ast.Attribute)
+    }
 
 
-def _last(node: ast.expr) -> str:
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
+def _methods(node: ast.ClassDef) -> Iterator[ast.FunctionDef]:
+    return (item for item in node.body if isinstance(item, ast.FunctionDef))
+
+
+def _calls(node: ast.AST) -> Iterator[ast.Call]:
+    return (n for n in ast.walk(node) if isinstance(n, ast.Call))
+
+
+def _hides(machine: Machine) -> bool:
+    """True when the program draws which tokens to hide from the model."""
+    for path in machine.modules:
+        tree = machine.sources.tree(path)
+        for call in _calls(tree) if tree is not None else ():
+            name = call.func.attr if isinstance(call.func, ast.Attribute) else getattr(call.func, "id", "")
+            if name in _HIDES:
+                return True
+    return False
