@@ -48,6 +48,8 @@ _PARTS_ALONE = frozenset(
     "ParameterDict", "Parameter", "Identity", "Sequential", "GELU", "SiLU", "ReLU", "Sigmoid", "Tanh", "LeakyReLU",
     "Softplus", "Bilinear", "EmbeddingBag", "Buffer"}
 )  # fmt: skip
+# Arguments of attention that restrict nothing.
+_NO_MASK = frozenset({"is_causal", "causal", "enable_gqa", "scale", "softmax_scale", "dropout_p"})
 _LIBRARIES = frozenset({"torch", "F", "nn", "math", "functional", "np", "dist"})
 
 
@@ -261,8 +263,9 @@ class _Body:
 
     def attention(self, node: ast.Call, name: str) -> None:
         switch = next((k.value for k in node.keywords if k.arg in ("is_causal", "causal")), None)
-        mask = any(k.arg in ("attn_mask", "block_mask") and not _is(k.value, None) for k in node.keywords)
-        if switch is not None and _is(switch, True):
+        mask = any(k.arg not in _NO_MASK and not _is(k.value, None) for k in node.keywords)
+        named = any(isinstance(k.value, ast.Constant) and k.value.value == "causal" for k in node.keywords)
+        if named or (switch is not None and _is(switch, True)):
             self.note(BACK, node, "causal attention")
         elif mask or len(node.args) > 3 or (switch is not None and not _is(switch, False)):
             self.note(BACK if self.masked and mask else OPEN, node, "attention whose mask stands elsewhere")
