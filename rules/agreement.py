@@ -31,6 +31,7 @@ from auditor.timeline import (
     Update,
 )
 from rules.order import counted_once, score_before_update, untouched_before_export
+from rules.testimony import may_idle
 
 AGREE, DISAGREE = "agree", "disagree"
 ONLY_STATIC, ONLY_RUN, NEITHER = "only static analysis could see", "only the run could see", "neither could see"
@@ -248,6 +249,10 @@ def _run_distribution(case: Case) -> Said:
         return Said(None, getattr(tried, "absent", "") or "the run was not repeated on another future")
     if found.holds is None:
         return Said(None, f"the run could not tell: {found.finding}")
+    if found.holds and may_idle(case):
+        return Said(
+            None, "the run's stream repeats no context, so what reading found beside the model hardly fires in it"
+        )
     return Said(Status.PASS if found.holds else Status.FAIL, found.finding, (found.place,))
 
 
@@ -288,8 +293,6 @@ def _why(case: Case, rule: str, static: Said, run: Said) -> tuple[str, bool]:
         return f"{words}; the run did not go where it leads", False
     missed = [place for place in static.places if (place.path, place.line) not in seen and _acts(case, place)]
     scaled = _scaled(case)
-    if rule == "PG-C2-normalisation":
-        return "the run's stream repeats no context, so a table of counts hardly fires in it", False
     if rule == "PG-B-from-artifact":
         return "reading does not follow how the file's content gets into the model; the run saw the file read", False
     if rule == "PG-B-bpb-formula":

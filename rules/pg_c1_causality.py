@@ -12,7 +12,7 @@ from rules.example_program import EVALUATION, MODEL, edited, program
 from rules.examples import variant
 from rules.gates import target_gates
 from rules.support import failed, plural
-from rules.testimony import ORDER_WITNESSES, from_timelines, probed
+from rules.testimony import ORDER_WITNESSES, exercised, from_timelines, probed
 
 BIDIRECTIONAL = edited(MODEL, "is_causal=True", "is_causal=False")
 
@@ -36,7 +36,7 @@ def decide(case: Case) -> Finding:
             "A hint that is emitted or weighted by a property of the current token makes p_t depend on x_t.",
         )
     question = "whether a score depends on its own or later tokens"
-    return from_timelines(case, question, probed("causality"), rule=RULE.id)
+    return from_timelines(case, question, exercised(case, probed("causality")), rule=RULE.id)
 
 
 RULE = Rule(

@@ -10,7 +10,7 @@ from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.example_program import EVALUATION, edited, program
 from rules.examples import variant
-from rules.testimony import ORDER_WITNESSES, from_timelines, probed
+from rules.testimony import ORDER_WITNESSES, exercised, from_timelines, probed
 
 # Both components are distributions over the vocabulary and the weight is a constant: so is their mixture.
 MIXED_OVER_VOCABULARY = edited(
@@ -32,7 +32,7 @@ MIXED_AT_TARGET_ONLY = edited(
 def decide(case: Case) -> Finding:
     """Needs the order of events; a table of counts that never fired in the run passes nothing."""
     question = "whether each token is scored from one distribution that sums to one"
-    return from_timelines(case, question, probed("normalisation"), rule=RULE.id, weak=Witness.RUN)
+    return from_timelines(case, question, exercised(case, probed("normalisation")), rule=RULE.id, weak=Witness.RUN)
 
 
 RULE = Rule(

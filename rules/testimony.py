@@ -12,7 +12,7 @@ from dataclasses import replace
 
 from auditor.case import Case
 from auditor.findings import Evidence, Finding, Status, Witness
-from auditor.timeline import Event, Phase, Place, Probed, Serialize, Timeline, Unknown
+from auditor.timeline import Event, Phase, Place, Probed, Report, Score, Serialize, Timeline, Unknown, Update, Via
 from rules.support import at_line, failed, listed, passed, unknown, warned
 
 ORDER_WITNESSES = (Witness.STATIC, Witness.RUN)
@@ -123,6 +123,36 @@ def probed(question: str) -> Read:
         return make(found.finding, [place(found, "computes these losses")], _PROBES)
 
     return read
+
+
+def exercised(case: Case, read: Read) -> Read:
+    """`read`, whose passes count only where reading found nothing that the run's data may have left idle.
+
+    The stream of a run repeats no context, so a table of counts or a compiled cache hardly fires in it: that such a program
+    behaved well there does not clear it. Without a reading nobody knows whether there is one.
+    """
+
+    def passed_by(timeline: Timeline) -> Finding | None:
+        found = read(timeline)
+        return None if found is not None and found.status is Status.PASS and may_idle(case) else found
+
+    return passed_by
+
+
+def may_idle(case: Case) -> bool:
+    """Whether reading found a table of counts or compiled code that takes part in scores, or there is no reading."""
+    timeline = case.timelines.get(Witness.STATIC)
+    return timeline is None or any(_counts(event) for event in timeline.events())
+
+
+def _counts(event: Event) -> bool:
+    if isinstance(event, Update):
+        return event.via is Via.TABLE
+    if isinstance(event, Score):
+        return bool(event.tables)
+    if isinstance(event, Report):
+        return bool(event.counts or event.native or event.indicators or event.choices)
+    return isinstance(event, Unknown) and event.reason.startswith("native code")
 
 
 _PROBES = (

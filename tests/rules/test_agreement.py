@@ -25,6 +25,7 @@ from auditor.timeline import (
     Timeline,
     Unknown,
     Update,
+    Via,
 )
 from auditor.unpack import read_program
 from rules import rule
@@ -127,6 +128,20 @@ def test_run_that_never_used_a_table_does_not_clear_it():
     assert rule("PG-C2-normalisation").decide(made).status is Status.FAIL
     made = case(read(), executed(seen))
     assert rule("PG-C2-normalisation").decide(made).status is Status.PASS
+
+
+def test_cache_that_may_have_been_idle_is_not_passed_by_the_run():
+    seen = (
+        Probed(at(SCORE), "normalisation", True, "unchanged"),
+        Probed(at(SCORE), "causality", True, "no loss moved"),
+    )
+    table = Timeline("static analysis", Sequence((Update(at(3), Span(Split.VAL), "count table 1", Via.TABLE),)))
+    compiled = Timeline("static analysis", Sequence((Unknown(at(3), "native code is loaded"),)))
+    for static in (table, compiled):
+        made = case(static, executed(*seen))
+        assert rule("PG-C2-normalisation").decide(made).status is Status.UNKNOWN
+        assert rule("PG-C1-causality").decide(made).status is Status.UNKNOWN
+    assert rule("PG-C1-causality").decide(case(read(), executed(*seen))).status is Status.PASS
 
 
 def test_score_below_chance_and_moved_past_are_failures():
