@@ -2,8 +2,10 @@
 
     python benchmarks/byte_tables.py --repo DIR [--limit N] [--labels labels.csv] [--json FILE]
 
-"Decided" is counted over the programs that parse and count bytes at all; those that do not are listed apart. With
---labels the rows tagged byte_accounting are named, and LEGAL rows that are called wrong.
+"Decided" is counted over the programs that parse and count bytes at all; those that do not are listed apart (tools and
+tests that print no BPB, programs whose evaluation is not in the submission). Beside the tables it sums up what the printed
+BPBs are made of and where bytes of sidecars are taken. With --labels the rows tagged byte_accounting are named, and LEGAL
+rows that are called wrong.
 """
 
 from __future__ import annotations
@@ -39,6 +41,9 @@ def examine(git: Repository, number: int) -> dict[str, object] | None:
         "reason": result.reason,
         "ratio": result.ratio,
         "minor": result.minor,
+        "formulas": result.formulas,
+        "faults": [[fault.bug, fault.everywhere] for fault in result.faults],
+        "takings": [state for state, _ in result.takings],
         "places": [f"{place.path}:{place.line}" for place in result.places],
         "ms": 1000 * (time.perf_counter() - start),
     }
@@ -78,6 +83,11 @@ def report(rows: list[dict]) -> None:
         f"decided: {decided} of {counting} that count bytes ({decided / max(1, counting):.2%}), "
         f"of all that parse {decided / max(1, len(rows)):.2%}"
     )
+    right, known, printed = (sum(row["formulas"][i] for row in rows) for i in range(3))
+    print(f"printed BPBs: {printed}, followed to their terms {known}, losses / ln 2 / bytes {right}")
+    faults = Counter(f"{bug}{' everywhere' if every else ''}" for row in rows for bug, every in row["faults"])
+    print("programs with faults of the formula:", dict(faults.most_common()))
+    print("places that take bytes of a sidecar:", dict(Counter(state for row in rows for state in row["takings"])))
     times = sorted(row["ms"] for row in rows)
     if times:
         print(f"ms: median {times[len(times) // 2]:.0f}, p99 {times[int(len(times) * 0.99)]:.0f}, max {times[-1]:.0f}")
