@@ -8,12 +8,12 @@ from dataclasses import replace
 from auditor.case import Case
 from auditor.findings import Finding, Severity, Status
 from auditor.submission import Track
-from auditor.timeline import Calibrate, Event, Read, Score, Split, Timeline, Update
+from auditor.timeline import Calibrate, Counted, Event, Read, Report, Score, Split, Timeline, Update, Via
 from rules.base import Example, Rule
 from rules.calibration import behind_the_clock
-from rules.example_program import EXPORT, MAIN, edited, program
+from rules.example_program import EVALUATION, EXPORT, MAIN, edited, program
 from rules.examples import RUNS, variant
-from rules.support import failed, passed, warned
+from rules.support import at_line, failed, passed, warned
 from rules.testimony import ORDER_WITNESSES, blind_spots, evaluation_events, from_timelines, place
 
 WARM_CACHE = """
@@ -23,6 +23,25 @@ WARM_CACHE = """
     val_loss, val_bpb = evaluate(scored, val_tokens, tables, rank, world_size, device)
 """
 
+# Counts of token pairs kept in memory since training and mixed into the probabilities.
+PAIRS = edited(
+    edited(
+        EVALUATION,
+        "            nll = token_losses(model, inputs, targets)\n",
+        "            nll = token_losses(model, inputs, targets)\n"
+        "            pair = torch.from_numpy(pairs[inputs[0].cpu().numpy(), targets[0].cpu().numpy()]).to(device)\n"
+        "            nll = -torch.log(0.9 * torch.exp(-nll) + 0.1 * pair)\n",
+    ),
+    "def evaluate(model, ",
+    "def evaluate(pairs, model, ",
+)
+FILLED = """
+    pairs = np.ones((args.vocab_size, args.vocab_size)) / args.vocab_size
+    for path in sorted(glob.glob(f"{args.data_path}/fineweb_train_*.bin")):
+        tokens = load_shard(path).numpy()
+        np.add.at(pairs, (tokens[:-1], tokens[1:]), 1e-9)
+    val_loss, val_bpb = evaluate(pairs, scored, val_tokens, tables, rank, world_size, device)
+"""
 # Statistics of training batches for the quantiser, collected when the clock has stopped; no log shows its time.
 COLLECT = """
 def input_scales(model, rank, world_size, device):
@@ -67,6 +86,23 @@ def decide(case: Case) -> Finding:
 
 def read(timeline: Timeline) -> Finding | None:
     """Training data that changes anything in the evaluation phase is the breach; a bare read may only set a scalar."""
+    kept = next(
+        (e for e in timeline.events() if isinstance(e, Report) and e.headline and _trained_counts(e)),
+        None,
+    )
+    if kept is not None:
+        filled = [e for e in timeline.events() if isinstance(e, Update) and e.via is Via.TABLE and _of_train(e)]
+        read_at = [
+            at_line(c.place.path, c.place.line, note="reads the count during evaluation") for c in _trained_counts(kept)
+        ]
+        return failed(
+            "a table filled with training tokens takes part in the claimed number without having been in the artifact",
+            [
+                *(place(e, "counts training tokens") for e in filled[:1]),
+                *read_at[:1],
+                place(kept, "reports the number"),
+            ],
+        )
     late = [event for event in evaluation_events(timeline) if _of_train(event)]
     changes = [event for event in late if not isinstance(event, Read)]
     if changes:
@@ -102,6 +138,11 @@ def read(timeline: Timeline) -> Finding | None:
 
 
 _COMPILED = "Compiled code was not read; the program hands it no training tokens at any time."
+
+
+def _trained_counts(report: Report) -> list[Counted]:
+    """Counts of training tokens in a number; a table read back from a file has lost its identity and is not among them."""
+    return [count for count in report.counts if count.split is Split.TRAIN]
 
 
 def _of_train(event: Event) -> bool:
@@ -168,6 +209,12 @@ RULE = Rule(
         Example(
             "a training step on train shards before scoring",
             variant(program(score=WARM_CACHE)),
+            Status.FAIL,
+            witnesses=ORDER_WITNESSES,
+        ),
+        Example(
+            "counts of training tokens kept in memory",
+            variant(program(evaluation=PAIRS, score=FILLED)),
             Status.FAIL,
             witnesses=ORDER_WITNESSES,
         ),
