@@ -18,12 +18,13 @@ from torch import Tensor, nn
 
 from reference.config import Config, ModelConfig
 from reference.errors import ConfigError
-from reference.model import head, rotary
 from reference.model.attention import Attention, FlashFunction, choose_flash
 from reference.model.embeddings import BigramEmbedding, SmearGate, ValueEmbedding
+from reference.model.head import mean_loss, softcap_logits, token_losses
 from reference.model.init import initialise
 from reference.model.layers import rms
 from reference.model.mlp import MLP
+from reference.model.rotary import attention_temperature, tables
 
 
 class Block(nn.Module):
@@ -120,7 +121,7 @@ class GPT(nn.Module):
     def prepare(self, length: int) -> tuple[Tensor, Tensor]:
         """Rotary tables for rows of `length` tokens; call before compiling so that no table is made while tracing."""
         if length not in self._rotary:
-            self._rotary[length] = rotary.tables(self.config, length, self.tok_embed.device)
+            self._rotary[length] = tables(self.config, length, self.tok_embed.device)
         return self._rotary[length]
 
     def features(self, tokens_BT: Tensor, columns: int | None = None) -> Tensor:
@@ -128,7 +129,7 @@ class GPT(nn.Module):
         length = tokens_BT.size(1)
         columns = length if columns is None else columns
         cos, sin = self.prepare(length)
-        temperature = rotary.attention_temperature(self.config, length)
+        temperature = attention_temperature(self.config, length)
         x = x0 = self._embed(tokens_BT)
         shared = self.value_embed(tokens_BT, self.dtype) if self.value_embed is not None else None
         skips: list[Tensor] = []
@@ -165,12 +166,12 @@ class GPT(nn.Module):
     def logits(self, tokens_BT: Tensor, columns: int | None = None) -> Tensor:
         """Soft-capped fp32 logits of the last `columns` positions `[B, columns, V]`."""
         hidden = self.features(tokens_BT, columns)
-        return head.softcap_logits(hidden, self.output_table, self.cap, in_float32=self.cap_in_float32)
+        return softcap_logits(hidden, self.output_table, self.cap, in_float32=self.cap_in_float32)
 
     def token_losses(self, tokens_BT: Tensor, targets_BC: Tensor) -> Tensor:
         """Loss in nats of the last C positions of each row, fp32 `[B, C]`; targets are given for these only."""
         hidden = self.features(tokens_BT, targets_BC.size(1)).flatten(0, 1)
-        losses = head.token_losses(
+        losses = token_losses(
             hidden, self.output_table, targets_BC.reshape(-1), self.cap, in_float32=self.cap_in_float32
         )
         return losses.view(targets_BC.shape)
@@ -178,7 +179,7 @@ class GPT(nn.Module):
     def forward(self, tokens_BT: Tensor, targets_BT: Tensor) -> Tensor:
         """Mean loss in nats over all positions."""
         hidden = self.features(tokens_BT).flatten(0, 1)
-        return head.mean_loss(
+        return mean_loss(
             hidden,
             self.output_table,
             targets_BT.reshape(-1),
