@@ -16,7 +16,7 @@ from rules.base import Example, Rule
 from rules.examples import Run, variant
 from rules.measures import at_log, claim_is_logged, headline, matched_by, reported
 from rules.support import failed, listed, passed, unknown
-from rules.testimony import ORDER_WITNESSES, from_timelines
+from rules.testimony import ORDER_WITNESSES, from_timelines, stated
 
 FLOAT_RESULT = "DIAGNOSTIC post_ema val_loss:1.7500 val_bpb:1.0364 eval_time:2059ms"
 FLOAT_RUN = Run(bpb=1.0412, before_export=(FLOAT_RESULT,))
@@ -27,7 +27,9 @@ def decide(case: Case) -> Finding:
     logged = _by_label(case)
     seen = from_timelines(case, "whether the artifact is read back", artifact_before_headline, (Witness.RUN,))
     if seen.status is Status.UNKNOWN or logged.status is Status.FAIL:
-        return logged
+        # What a label says outweighs the program, which may have run under other settings.
+        read = stated(case, RULE.id) if logged.status is Status.UNKNOWN else None
+        return read or logged
     if logged.status is Status.UNKNOWN or seen.status is Status.WARN:
         return replace(seen, evidence=(*seen.evidence, *logged.evidence), explanation=f"By the log: {logged.summary}.")
     return logged

@@ -216,6 +216,8 @@ class _Reader:
         if not answers:
             return self._table_alone(table, places)
         wrong = [(a, p) for a, p in answers if a[0] == WRONG]
+        if wrong:
+            places += [self._place(table.path, line, "fills the table") for line in _filling(table.builder)]
         if wrong and len(wrong) < len(answers):
             text = f"{len(wrong)} of {len(answers)} sums count otherwise: {wrong[0][0][2]}"
             return ByteTable(UNDECIDED, wrong[0][0][1], text, places + [p for _, p in answers], None)
@@ -429,3 +431,17 @@ def _inside(builder: find.Builder, node: ast.AST, same_file: bool) -> bool:
         return any(s.lineno <= line <= (s.end_lineno or s.lineno) for s in builder.statements)
     scope = builder.scope
     return isinstance(scope, ast.FunctionDef) and scope.lineno <= line <= (scope.end_lineno or scope.lineno)
+
+
+def _filling(builder: find.Builder) -> list[int]:
+    """Lines of a builder that put a computed length into a table, at most four."""
+    body = builder.statements if builder.statements is not None else getattr(builder.scope, "body", [])
+    found = [
+        node.lineno
+        for statement in body
+        for node in ast.walk(statement)
+        if isinstance(node, ast.Assign | ast.AugAssign)
+        and any(isinstance(t, ast.Subscript) for t in getattr(node, "targets", None) or [node.target])  # type: ignore[union-attr]
+        and any(isinstance(n, ast.Call) and getattr(n.func, "id", "") == "len" for n in ast.walk(node.value))
+    ]
+    return sorted(set(found))[:4]

@@ -10,6 +10,7 @@ from collections.abc import Iterable, Iterator
 
 from auditor.findings import Status
 from auditor.static.mixtures import count_verdicts
+from auditor.static.origin import origin_verdicts
 from auditor.static.verdicts import Verdict
 from auditor.timeline import (
     Branch,
@@ -40,6 +41,7 @@ def order_verdicts(timeline: Timeline) -> list[Verdict]:
         *count_verdicts(timeline),
         *choice_verdicts(timeline),
         *target_verdicts(timeline),
+        *origin_verdicts(timeline),
         *stored_verdicts(timeline),
         *part_verdicts(timeline),
     ]

@@ -443,6 +443,10 @@ EDITS: dict[str, tuple[Edit, frozenset[str]]] = {
 }  # fmt: skip
 
 
+# What these edits change would stand in the mutant's own log; the log at hand is the legal program's and proves nothing.
+LOG_IS_ANOTHERS = frozenset({"half of the stream", "leading space counted twice", "weights never exported"})
+
+
 def spoilt(sites: Sites, edit: str, seed: int) -> tuple[str, frozenset[int]]:
     """(source, lines it differs in) of the program after one edit; a removal counts for the lines around it.
 

@@ -44,8 +44,12 @@ def answer(case: Case) -> Answer:
     return Answer(judged.verdict, {f.rule: f for f in judged.findings if f.rule not in ABOUT_TEXT})
 
 
-def with_program(case: Case, text: str) -> Case:
-    """The same documents beside another main program, read as a review reads it; nothing is executed."""
+def with_program(case: Case, text: str, silent: bool = False) -> Case:
+    """The same documents beside another main program, read as a review reads it; nothing is executed.
+
+    `silent`: the logs still say which settings were in force, but nothing of their results is believed: they are
+    another program's.
+    """
     name = case.program.main.name.split("!")[0] if case.program.main else "train_gpt.py"
     layers, problems = unpack_bytes(text.encode(), name=name)
     others = [layer for layer in case.program.layers if layer.name.split("!")[0] != name]
@@ -53,6 +57,8 @@ def with_program(case: Case, text: str) -> Case:
     # Size and packing are those of the shipped file: they are not what is varied here.
     program = Program(main, [*layers, *others], case.program.counted_bytes, case.program.packed, problems)
     fresh = replace(case, program=program, timelines={}, facts={})
+    if silent:
+        fresh = replace(fresh, logs=[], ledger=[], forensics=[], headline=None, statistics=None)
     fresh.facts = program_facts(program, case.submission)
     fresh.facts["byte_table"] = byte_table(program)
     result = static_timeline(program, effective_settings(case.readme, case.logs, case.headline))
