@@ -293,7 +293,8 @@ class _Body:
     # -- operations that shift -------------------------------------------------------------------------------------
 
     def _roll(self, node: ast.Call) -> None:
-        values = node.args[-2:] if len(node.args) > 1 else node.args
+        function = isinstance(node.func, ast.Attribute) and _last(node.func.value) in _LIBRARIES
+        values = node.args[1:] if function else node.args
         keywords = {k.arg: k.value for k in node.keywords}
         shift = _number(keywords.get("shifts", values[0] if values else None))
         axis = _number(keywords.get("dims", values[-1] if len(values) > 1 else None))

@@ -1,0 +1,76 @@
+"""Direction of the operations of a forward pass, read from small models."""
+
+from __future__ import annotations
+
+import pytest
+
+from auditor.findings import Status
+from tests.static.test_program_order import analyse, program
+
+RULE = "PG-C1-causality"
+PLAIN = "        return self.head(self.table(ids))\n"
+HEAD = """        x = self.table(ids)
+        B, T, D = x.shape
+        q = self.q(x).reshape(B, T, 4, 16).transpose(1, 2)
+        k = self.k(x).reshape(B, T, 4, 16).transpose(1, 2)
+        y = {attention}
+        x = x + y.transpose(1, 2).reshape(B, T, D)
+        {more}
+        return self.head(x)
+"""
+CAUSAL = "F.scaled_dot_product_attention(q, k, k, is_causal=True)"
+MASKED = "(q @ k.transpose(-2, -1)).masked_fill(torch.ones(T, T).triu(1).bool(), -1e9).softmax(-1) @ k"
+BOTH_WAYS = "F.scaled_dot_product_attention(q, k, k)"
+SMEAR = "x = torch.cat([x[:, :1], x[:, 1:] + torch.sigmoid(self.gate(x[:, 1:])) * x[:, :-1]], dim=1)"
+BACK = "x = x + torch.roll(x, 1, dims=1)"
+FORTH = "x = x + torch.roll(x, -1, dims=1)"
+NEXT = "x = x + torch.cat([x[:, 1:], x[:, -1:]], dim=1)"
+WRITTEN = "x[:, :-1] = x[:, 1:]"
+POOLED = "x = x - x.mean(dim=1, keepdim=True)"
+SWITCHED = "x = x + torch.roll(x, -1, dims=1) if T > 4096 else x"
+TRAINING = "if self.training and T > 1:\n            x = x + torch.roll(x, -1, dims=1)"
+
+
+def status(attention: str, more: str = "pass") -> Status | None:
+    """Answer for a model with this attention and this line after it."""
+    text = program().replace(PLAIN, HEAD.format(attention=attention, more=more))
+    assert text != program()
+    extra = (
+        "        self.q = nn.Linear(64, 64)\n        self.k = nn.Linear(64, 64)\n        self.gate = nn.Linear(64, 1)\n"
+    )
+    text = text.replace(
+        "        self.head = nn.Linear(64, 1024)\n", "        self.head = nn.Linear(64, 1024)\n" + extra
+    )
+    verdict = analyse(text).answers.get(RULE)
+    return verdict.status if verdict is not None else None
+
+
+@pytest.mark.parametrize("more", ["pass", SMEAR, BACK, TRAINING])
+def test_what_looks_back_passes(more: str) -> None:
+    assert status(CAUSAL, more) is Status.PASS
+
+
+@pytest.mark.parametrize("more", [FORTH, NEXT, WRITTEN])
+def test_what_looks_ahead_fails(more: str) -> None:
+    assert status(CAUSAL, more) is Status.FAIL
+
+
+def test_attention_both_ways_fails_where_it_is_the_only_one() -> None:
+    assert status(BOTH_WAYS) is Status.FAIL
+
+
+@pytest.mark.parametrize("more", [POOLED, "x = self.elsewhere(x)", "x = torch.fft.fft(x, dim=1).real"])
+def test_what_could_not_be_read_is_open(more: str) -> None:
+    assert status(CAUSAL, more) is Status.UNKNOWN
+
+
+def test_attention_written_out_is_never_failed() -> None:
+    assert status(MASKED) in (Status.PASS, Status.UNKNOWN)
+
+
+def test_a_program_that_hides_tokens_at_random_may_look_both_ways() -> None:
+    text = program().replace(PLAIN, HEAD.format(attention=BOTH_WAYS, more="pass"))
+    hide = "def hide(ids):\n    return torch.where(torch.rand(ids.shape) < 0.3, 0, ids)\n\n\n"
+    text = text.replace("def shard(", hide + "def shard(")
+    verdict = analyse(text).answers.get(RULE)
+    assert verdict is None or verdict.status is not Status.FAIL
