@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from collections.abc import Callable
 from typing import Any
 
 from auditor.report.places import Places
@@ -57,3 +58,25 @@ def _place(place: Any, places: Places) -> dict[str, Any]:
         "text": place.excerpt,
         "what": place.what,
     }
+
+
+def markdown(count: dict[str, Any] | None, text: Callable[[str, int], str]) -> list[str]:
+    """Lines for a Markdown comment where the count is wrong: what it gives beside the official look-up.
+
+    Args:
+        count: the section made by `byte_count`.
+        text: escapes untrusted text and cuts it to a length.
+    """
+    if count is None or count["status"] != "wrong":
+        return []
+    lines = ["", f"**Byte count:** {text(count['reason'], 300)}."]
+    lines += [
+        f"- {text(place['path'], 160)}:{place['line']} {text(place['what'], 80)}" for place in count["places"][:4]
+    ]
+    rows = [row for row in count["samples"] if row["difference"]]
+    if rows:
+        lines += ["", "| token | after | official bytes | this program | difference |", "|---|---|---|---|---|"]
+    for row in rows[:6]:
+        cells = (text(row["piece"], 20), text(row["after"], 20), row["official"], row["counted"])
+        lines.append(f"| {' | '.join(str(cell) for cell in cells)} | {row['difference']:+d} |")
+    return lines

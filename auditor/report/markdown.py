@@ -11,6 +11,7 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from auditor.report.board import headline, subject, unique_texts
+from auditor.report.byte_count import markdown as byte_count
 from auditor.report.reproduction import markdown as reproduction
 from auditor.report.run import told as told_of_run
 from auditor.report.text import clip, number, one_line, plural, safe_url, visible
@@ -127,7 +128,10 @@ def _head(review: dict[str, Any]) -> str:
     for row in review["board"]:
         key = f"{row['key']} " if row["key"].startswith("C") else ""
         lines.append(f"| {text(key + row['title'])} | **{row['state']}** | {text(row['summary'], 200)} |")
-    return "\n".join(lines + _claims(review["ledger"]) + reproduction(review.get("reproduction"), text) + _run(review))
+    told = byte_count(review.get("byte_count"), text)
+    return "\n".join(
+        lines + _claims(review["ledger"]) + reproduction(review.get("reproduction"), text) + _run(review) + told
+    )
 
 
 def _claims(ledger: list[dict[str, Any]]) -> list[str]:
