@@ -16,3 +16,7 @@ class Verdict:
     status: Status
     summary: str
     chain: tuple[tuple[Place, str], ...] = ()
+
+    def __post_init__(self) -> None:
+        # The same step reached on two ways is one step to a reader.
+        object.__setattr__(self, "chain", tuple(dict.fromkeys(self.chain)))
