@@ -51,11 +51,14 @@ def test_a_right_count_has_no_differences() -> None:
 
 
 def test_a_comment_shows_the_differences_of_a_wrong_count_only() -> None:
-    wrong = "\n".join(markdown(section(SCRIPT), lambda value, length: value[:length]))
+    def cut(value: str, length: int) -> str:
+        return value[:length]
+
+    wrong = "\n".join(markdown(section(SCRIPT), cut))
     assert "| \u2581the | fo | 4 | 5 | +1 |" in wrong and "train_gpt.py:2 table of bytes" in wrong
     assert "| ing |" not in wrong
-    assert markdown(section(SCRIPT.replace('.replace("\u2581", " ")', '.removeprefix("\u2581")')), str) == []
-    assert markdown(None, str) == []
+    assert markdown(section(SCRIPT.replace('.replace("\u2581", " ")', '.removeprefix("\u2581")')), cut) == []
+    assert markdown(None, cut) == []
 
 
 def test_no_table_no_section() -> None:
