@@ -26,6 +26,8 @@ def total(sp, x, y, n):
     return size[y] + (space[y] and not edge[x])
 """
 
+RIGHT = SCRIPT.replace('.replace("\\u2581", " ")', '.removeprefix("\\u2581")')
+
 
 def section(script: str) -> dict:
     """The section of a one-file program."""
@@ -45,7 +47,7 @@ def test_differences_are_shown_token_by_token() -> None:
 
 
 def test_a_right_count_has_no_differences() -> None:
-    found = section(SCRIPT.replace('.replace("\\u2581", " ")', '.removeprefix("\\u2581")'))
+    found = section(RIGHT)
     assert found["status"] == "correct" and found["samples"]
     assert not any(row["difference"] for row in found["samples"])
 
@@ -57,7 +59,7 @@ def test_a_comment_shows_the_differences_of_a_wrong_count_only() -> None:
     wrong = "\n".join(markdown(section(SCRIPT), cut))
     assert "| \u2581the | fo | 4 | 5 | +1 |" in wrong and "train_gpt.py:2 table of bytes" in wrong
     assert "| ing |" not in wrong
-    assert markdown(section(SCRIPT.replace('.replace("\u2581", " ")', '.removeprefix("\u2581")')), cut) == []
+    assert markdown(section(RIGHT), cut) == []
     assert markdown(None, cut) == []
 
 
