@@ -10,7 +10,7 @@ from collections.abc import Iterator, Mapping
 
 from auditor.findings import Status
 from auditor.static.order import Verdict, headline_scores, loops
-from auditor.timeline import Event, Loop, Place, Report, Score, Split, Timeline, Unknown, Update
+from auditor.timeline import Event, Loop, Place, Report, Score, Split, Timeline, Unknown, Update, Via
 
 
 def carried_verdicts(timeline: Timeline, found: Mapping[str, Verdict]) -> Iterator[Verdict]:
@@ -42,6 +42,7 @@ def _warm_up(events: list[Event], score: Score, order: Verdict) -> Iterator[Verd
         for event in events[:begins]
         if isinstance(event, Update)
         and event.span.split is Split.VAL
+        and event.via in (Via.OPTIMIZER, Via.ADAPTER)
         and not _shares_loop(event, score, events)
     ]
     if early:
