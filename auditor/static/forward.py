@@ -106,6 +106,7 @@ class _Body:
     def __init__(self, reader: Reader, path: str, function: ast.FunctionDef, live: set[str]) -> None:
         self.reader, self.path, self.function, self.live = reader, path, function, live
         self.under = 0
+        self.into: frozenset[str] | None = None
         self.alone = len(live) == 1
         self.local = {a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)}
         self.local |= {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
@@ -115,9 +116,11 @@ class _Body:
         self.rows = any(_last(c.func) in ("reshape", "view") and len(c.args) >= 4 for c in _calls(function))
 
     def note(self, kind: str, node: ast.AST, words: str) -> None:
-        """A note; what stands under a condition is never sure to look ahead."""
+        """A note; what stands under a condition, or in a value whose use is not plain, is never sure to look ahead."""
         if kind == AHEAD and self.under:
             kind, words = OPEN, f"{words}, under a condition"
+        elif kind == AHEAD and self.into is not None and not self.into & _names(node):
+            kind, words = OPEN, f"{words}; whether that reaches a score was not followed"
         self.reader.note(kind, self.path, getattr(node, "lineno", self.function.lineno), words)
 
     # -- statements ------------------------------------------------------------------------------------------------
@@ -139,10 +142,14 @@ class _Body:
                 self.statement(part)
         elif isinstance(node, ast.Assign | ast.AnnAssign | ast.AugAssign):
             if node.value is not None:
+                targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+                # A stream that takes its own later positions in carries them on; a length computed from them may not.
+                self.into = frozenset(name for target in targets for name in _names(target))
                 self.expression(node.value)
-                for target in node.targets if isinstance(node, ast.Assign) else [node.target]:
+                for target in targets:
                     self.stored(target, node.value)
                     self.bind(target, self.alive(node.value))
+                self.into = None
         else:
             for child in ast.iter_child_nodes(node):
                 if isinstance(child, ast.expr):
@@ -396,6 +403,10 @@ def _start(node: ast.Subscript) -> int | None:
 def _stop(node: ast.Subscript) -> ast.expr | None:
     part = _slice(node)
     return part.upper if part is not None else None
+
+
+def _names(node: ast.AST) -> frozenset[str]:
+    return frozenset(inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name))
 
 
 __all__ = ["AHEAD", "BACK", "BOTH", "OPEN", "Note", "Reader"]

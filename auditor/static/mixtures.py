@@ -33,7 +33,9 @@ def count_verdicts(timeline: Timeline) -> Iterator[Verdict]:
         yield Verdict("PG-C4-single-pass", Status.FAIL, words, _chain(timeline, own, report))
     doubt = [c for c in live if c.own_perhaps]
     if doubt and not own:
-        words = "a count table was filled before it is read; whether with the tokens it helps to score could not be told"
+        words = (
+            "a count table was filled before it is read; whether with the tokens it helps to score could not be told"
+        )
         yield Verdict("PG-C4-single-pass", Status.WARN, words, _chain(timeline, doubt, report))
 
 

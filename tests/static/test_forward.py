@@ -55,6 +55,11 @@ def test_what_looks_ahead_fails(more: str) -> None:
     assert status(CAUSAL, more) is Status.FAIL
 
 
+def test_lengths_taken_from_later_positions_are_open() -> None:
+    ends = "ends = torch.cat([x[:, 1:], x[:, -1:]], dim=1)"
+    assert status(CAUSAL, ends) is Status.UNKNOWN
+
+
 def test_attention_both_ways_fails_where_it_is_the_only_one() -> None:
     assert status(BOTH_WAYS) is Status.FAIL
 
