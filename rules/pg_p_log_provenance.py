@@ -5,7 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from auditor.case import Case
-from auditor.documents.model import ForensicFact
+from auditor.documents.model import ForensicFact, LogRun
 from auditor.findings import Evidence, Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
@@ -58,10 +58,20 @@ def _foreign_headline(case: Case, facts: list[ForensicFact]) -> list[Evidence]:
     foreign = {
         (source.path, source.line) for fact in facts if fact.kind == "line-without-template" for source in fact.sources
     }
-    results = [(item.run, item.line) for item in reported(case)]
-    if not results or any((run.path, line) not in foreign for run, line in results):
+    results = [(item.run, item.line, item.value) for item in reported(case)]
+    if not results or any(_own_line(run, value, foreign) for run, _, value in results):
         return []
-    return [at_log(case, run, line, "no print of the program gives this line") for run, line in results]
+    return [at_log(case, run, line, "no print of the program gives this line") for run, line, _ in results]
+
+
+def _own_line(run: LogRun, value: float, foreign: set[tuple[str, int | None]]) -> bool:
+    """Whether a line that the program can print states the value too: a launcher repeats results in its own words."""
+    return any(
+        result.val_bpb is not None
+        and abs(result.val_bpb - value) < 10.0**-result.digits
+        and (run.path, result.line) not in foreign
+        for result in run.results
+    )
 
 
 _STRENGTH = {"contradiction": 0, "suspicious": 1, "notable": 2}
