@@ -147,7 +147,7 @@ def vocabulary_evidence(run: LogRun) -> list[tuple[int, str, Quantity]]:
         known = tokenizer_for(tokens=int(run.val_tokens.value))
         if known is not None:
             why = f"{number(run.val_tokens.value)} validation targets are those of {known.name}"
-            found += [(size, why, run.val_tokens) for size in known.vocabulary]
+            found += [(size, why, Quantity(float(size), run.val_tokens.source)) for size in known.vocabulary]
     ratio = quotient_hull(run)
     if ratio is not None and not found and ratio.width < 0.002:
         known = tokenizer_for(ratio=ratio)
