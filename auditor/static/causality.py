@@ -10,10 +10,9 @@ from __future__ import annotations
 
 import ast
 from collections.abc import Iterator
-from dataclasses import dataclass, field
 
 from auditor.findings import Status
-from auditor.static.forward import AHEAD, BACK, BOTH, Note, Reader
+from auditor.static.forward import AHEAD, BACK, BOTH, Note, Program, Reader
 from auditor.static.machine import Machine
 from auditor.static.verdicts import Verdict
 from auditor.timeline import Place, Report, Timeline
@@ -22,18 +21,6 @@ RULE = "PG-C1-causality"
 # Drawing tokens to hide is how models that look both ways are trained and scored (masked and diffusion models).
 _HIDES = frozenset({"rand", "rand_like", "bernoulli", "bernoulli_", "multinomial"})
 _MOST = 3
-
-
-@dataclass
-class Program:
-    """What the forward pass is made of: classes of live modules, functions and methods by name."""
-
-    classes: list[tuple[str, ast.ClassDef]] = field(default_factory=list)
-    functions: dict[str, tuple[str, ast.FunctionDef]] = field(default_factory=dict)
-    methods: dict[str, list[tuple[str, ast.FunctionDef]]] = field(default_factory=dict)
-    parts: set[str] = field(default_factory=set)
-    defined: set[str] = field(default_factory=set)
-    called: set[str] = field(default_factory=set)
 
 
 def causality(machine: Machine, timeline: Timeline) -> Verdict | None:

@@ -7,11 +7,7 @@ is not (weights may be reduced over any axis). The second axis of an activation 
 from __future__ import annotations
 
 import ast
-from dataclasses import dataclass
-from typing import TYPE_CHECKING
-
-if TYPE_CHECKING:
-    from auditor.static.causality import Program
+from dataclasses import dataclass, field
 
 BACK, AHEAD, BOTH, OPEN = "looks back", "looks ahead", "looks both ways", "could not be read"
 # One position in, one position out (or only shapes and types).
@@ -51,6 +47,18 @@ _PARTS_ALONE = frozenset(
 # Arguments of attention that restrict nothing.
 _NO_MASK = frozenset({"is_causal", "causal", "enable_gqa", "scale", "softmax_scale", "dropout_p"})
 _LIBRARIES = frozenset({"torch", "F", "nn", "math", "functional", "np", "dist"})
+
+
+@dataclass
+class Program:
+    """What the forward pass is made of: classes of live modules, functions and methods by name."""
+
+    classes: list[tuple[str, ast.ClassDef]] = field(default_factory=list)
+    functions: dict[str, tuple[str, ast.FunctionDef]] = field(default_factory=dict)
+    methods: dict[str, list[tuple[str, ast.FunctionDef]]] = field(default_factory=dict)
+    parts: set[str] = field(default_factory=set)
+    defined: set[str] = field(default_factory=set)
+    called: set[str] = field(default_factory=set)
 
 
 @dataclass(frozen=True)
@@ -409,4 +417,4 @@ def _names(node: ast.AST) -> frozenset[str]:
     return frozenset(inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name))
 
 
-__all__ = ["AHEAD", "BACK", "BOTH", "OPEN", "Note", "Reader"]
+__all__ = ["AHEAD", "BACK", "BOTH", "OPEN", "Note", "Program", "Reader"]
