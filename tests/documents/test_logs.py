@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import io
 import time
+from random import Random
 
 import pytest
 from hypothesis import given, settings
@@ -167,6 +168,14 @@ def test_encodings_give_the_same_run(encoding: str) -> None:
     log = read_log("x.log", text.encode(encoding))
     assert log.lines[0] == "große Änderung: épée"
     assert log.runs[0].seed == 7 and log.runs[0].results[-1].digits == 8
+
+
+@given(st.integers(0, 2**32))
+def test_random_bytes_are_no_log_whatever_stands_in_them(seed: int) -> None:
+    """Among thousands of random bytes there is often a "name: value"; it is no setting."""
+    log = read_log("train.log", Random(seed).randbytes(4096) + b"\nseed: 42\nname: value\n")
+    assert log.runs == []
+    assert any("not a text file" in problem for problem in log.problems)
 
 
 def test_nul_bytes_and_colours_vanish_and_lines_keep_their_numbers() -> None:

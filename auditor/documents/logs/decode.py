@@ -13,6 +13,9 @@ TAIL_BYTES = 8 * 2**20
 #: Lines skipped in a long log that still get a number, so that later numbers are those of the file.
 MAX_SKIPPED_LINES = 5_000_000
 _STEP = 2**20
+#: Share of control characters above which a file is not text: random bytes have a quarter of them, logs with progress
+#: bars and lost colour codes a few in a hundred.
+_MOST_CONTROLS = 0.1
 
 _MARKS = (
     (b"\xef\xbb\xbf", "utf-8"),
@@ -23,6 +26,8 @@ _MARKS = (
 # Colour and cursor codes, window titles, and what is left of a code whose escape byte was lost.
 _ANSI = re.compile(r"\x1b(?:\[[0-9;?]*[ -/]*[@-~]|\][^\x07\x1b\n]{0,200}(?:\x07|\x1b\\)?|[@-Z\\-_])")
 _CONTROLS = re.compile(r"[\x00-\x08\x0b\x0c\x0e-\x1f\x7f]")
+# NUL is no sign: logs cut while in use have holes of it.
+_NOT_WRITTEN = re.compile(r"[\x01-\x07\x0e-\x1a\x1c-\x1f\x7f-\x84\x86-\x9f]")
 
 
 @dataclass
@@ -30,6 +35,7 @@ class Decoded:
     """Lines of a log as a terminal shows them.
 
     Attributes:
+        is_text: False where so many characters are control characters that nobody wrote it to be read.
         lines: without line ends and colour codes, numbered like the file: line n is `lines[n - 1]`.
         overwritten: line number -> earlier texts that a carriage return overwrote on the screen.
         skipped: half-open range of line numbers left out of a long log, None when it was read whole.
@@ -40,6 +46,7 @@ class Decoded:
     overwritten: dict[int, list[str]] = field(default_factory=dict)
     skipped: tuple[int, int] | None = None
     problems: list[str] = field(default_factory=list)
+    is_text: bool = True
 
 
 def decode_log(path: str, source: bytes | BinaryIO) -> Decoded:
@@ -48,6 +55,13 @@ def decode_log(path: str, source: bytes | BinaryIO) -> Decoded:
     encoding = _encoding(head)
     text = _text(head, encoding)
     found = Decoded([], encoding)
+    start = head[:200_000].decode(encoding, "replace")
+    strange = len(_NOT_WRITTEN.findall(start))
+    if strange > _MOST_CONTROLS * len(start):
+        found.is_text = False
+        found.problems.append(
+            f"{path}: {strange:,} of {len(start):,} characters are control characters: not a text file"
+        )
     if "\ufffd" in text and encoding == "utf-8":
         count = text.count("\ufffd")
         found.problems.append(f"{path}: {count} characters are not UTF-8")

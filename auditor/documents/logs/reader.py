@@ -31,7 +31,8 @@ def read_log(path: str, source: bytes | BinaryIO, blob: str = "", size: int | No
     if size is not None and isinstance(source, bytes) and len(source) < size:
         log.truncated = True
         log.problems.append(f"{path}: only the first {len(source):,} of {size:,} bytes were read")
-    log.runs = _Splitter(path, decoded.lines, decoded.overwritten).split()
+    if decoded.is_text:
+        log.runs = _Splitter(path, decoded.lines, decoded.overwritten).split()
     if len(log.runs) >= MAX_RUNS:
         log.problems.append(f"{path}: more than {MAX_RUNS} runs; the rest is read as part of the last")
     return log
