@@ -106,7 +106,7 @@ def _resources(plan: RerunPlan, options: Options, out: Path) -> Resources:
 def _hand_in(console: Console, target: str, options: Options, plan: RerunPlan) -> int:
     """Hand the re-run in as a cluster job and say where its results will be."""
     out = options.out or Path()
-    job = submit(target, options, _resources(plan, options, out), options.cluster or "slurm")
+    job = submit(run, target, options, _resources(plan, options, out), options.cluster or "slurm")
     console.print(f"job {job.job_id} handed in; results will be in {out}", markup=False)
     return int(job.result()) if options.cluster == "debug" else 0
 

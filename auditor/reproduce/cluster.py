@@ -7,16 +7,16 @@ job that is pre-empted is queued again and goes on there, because a re-run goes 
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from auditor.errors import AuditorError
 from auditor.reproduce.plan import OVERHEAD_SECONDS, RerunPlan
 
-if TYPE_CHECKING:
-    from auditor.commands.reproduce import Options
-
+#: A command: target and its options (a dataclass) to an exit code.
+Command = Callable[[str, Any], int]
 CORES_A_GPU = 12
 #: Share of the expected time that is asked for on top: a job that is cut off costs more than one that ends early.
 _RESERVE = 1.5
@@ -74,22 +74,24 @@ def resources_of(
 class OnNode:
     """What the job runs; callable and picklable, as submitit wants it."""
 
-    def __call__(self, target: str, options: Options) -> int:
-        from auditor.commands.reproduce import run
+    def __init__(self, command: Command) -> None:
+        self.command = command
 
-        return run(target, options)
+    def __call__(self, target: str, options: Any) -> int:
+        return self.command(target, options)
 
-    def checkpoint(self, target: str, options: Options) -> Any:
+    def checkpoint(self, target: str, options: Any) -> Any:
         """Pre-empted: the same again, which goes on after the last finished seed."""
         from submitit.helpers import DelayedSubmission
 
         return DelayedSubmission(self, target, options)
 
 
-def submit(target: str, options: Options, resources: Resources, kind: str = "slurm") -> Any:
+def submit(command: Command, target: str, options: Any, resources: Resources, kind: str = "slurm") -> Any:
     """Hand a re-run in; returns submitit's job.
 
     Args:
+        command: what the node runs with `target` and `options`; a function of a module, so that it can be pickled.
         kind: "slurm", or "local" and "debug" of submitit, which need no cluster.
 
     Raises:
@@ -106,6 +108,6 @@ def submit(target: str, options: Options, resources: Resources, kind: str = "slu
     try:
         executor = submitit.AutoExecutor(folder=resources.folder, cluster=kind)
         executor.update_parameters(**resources.parameters(kind))
-        return executor.submit(OnNode(), str(Path(target).resolve()) if Path(target).exists() else target, there)
+        return executor.submit(OnNode(command), str(Path(target).resolve()) if Path(target).exists() else target, there)
     except (RuntimeError, FileNotFoundError, AssertionError) as error:
         raise NoCluster(f"the job could not be handed in: {error}; is this a login node of a SLURM cluster?") from error

@@ -9,7 +9,7 @@ import pytest
 from click.testing import CliRunner
 
 from auditor.cli import main
-from auditor.commands.reproduce import Options
+from auditor.commands.reproduce import Options, run
 from auditor.reproduce.cluster import NoCluster, resources_of, submit
 from auditor.reproduce.plan import RerunPlan
 
@@ -43,7 +43,7 @@ def test_without_submitit_the_message_says_what_to_install(tmp_path: Path, monke
 
     monkeypatch.setattr(builtins, "__import__", absent)
     with pytest.raises(NoCluster, match=r"\[slurm\]"):
-        submit("861", Options(out=tmp_path), resources_of(PLAN, tmp_path))
+        submit(run, "861", Options(out=tmp_path), resources_of(PLAN, tmp_path))
 
 
 def test_dry_run_shows_the_job_and_hands_nothing_in(target: str, tmp_path: Path) -> None:
@@ -58,7 +58,7 @@ def test_a_job_runs_the_command_again_without_the_cluster(target: str, tmp_path:
     """submitit's debug executor runs the job here; a dry run shows that the options arrive whole."""
     pytest.importorskip("submitit")
     options = Options(seeds="1", scale="small", dry_run=True, cluster="debug", out=tmp_path / "out")
-    job = submit(target, options, resources_of(PLAN, tmp_path / "out"), "debug")
+    job = submit(run, target, options, resources_of(PLAN, tmp_path / "out"), "debug")
     assert job.result() == 0
 
 
@@ -66,4 +66,4 @@ def test_no_slurm_here_is_said_plainly(target: str, tmp_path: Path, monkeypatch:
     pytest.importorskip("submitit")
     monkeypatch.setenv("PATH", str(tmp_path))
     with pytest.raises(NoCluster, match="handed in"):
-        submit(target, Options(out=tmp_path), resources_of(PLAN, tmp_path), "slurm")
+        submit(run, target, Options(out=tmp_path), resources_of(PLAN, tmp_path), "slurm")

@@ -12,7 +12,7 @@ import torch
 import torch.distributed as dist
 
 
-class _Work:
+class Work:
     """Handle of a finished operation."""
 
     def __init__(self, value: Any = None) -> None:
@@ -85,50 +85,50 @@ class SingleRank:
     def new_group(self, *_: Any, **__: Any) -> _Group:
         return _GROUP
 
-    def barrier(self, *_: Any, **__: Any) -> _Work:
-        return _Work()
+    def barrier(self, *_: Any, **__: Any) -> Work:
+        return Work()
 
-    def all_reduce(self, tensor: torch.Tensor, *_: Any, **__: Any) -> _Work:
-        return _Work(tensor)
+    def all_reduce(self, tensor: torch.Tensor, *_: Any, **__: Any) -> Work:
+        return Work(tensor)
 
-    def all_reduce_coalesced(self, tensors: list, *_: Any, **__: Any) -> _Work:
-        return _Work(tensors)
+    def all_reduce_coalesced(self, tensors: list, *_: Any, **__: Any) -> Work:
+        return Work(tensors)
 
-    def broadcast(self, tensor: torch.Tensor, *_: Any, **__: Any) -> _Work:
-        return _Work(tensor)
+    def broadcast(self, tensor: torch.Tensor, *_: Any, **__: Any) -> Work:
+        return Work(tensor)
 
-    def reduce(self, tensor: torch.Tensor, *_: Any, **__: Any) -> _Work:
-        return _Work(tensor)
+    def reduce(self, tensor: torch.Tensor, *_: Any, **__: Any) -> Work:
+        return Work(tensor)
 
-    def all_gather(self, outputs: list, tensor: torch.Tensor, *_: Any, **__: Any) -> _Work:
+    def all_gather(self, outputs: list, tensor: torch.Tensor, *_: Any, **__: Any) -> Work:
         outputs[0].copy_(tensor)
-        return _Work(outputs)
+        return Work(outputs)
 
-    def all_gather_into_tensor(self, output: torch.Tensor, tensor: torch.Tensor, *_: Any, **__: Any) -> _Work:
+    def all_gather_into_tensor(self, output: torch.Tensor, tensor: torch.Tensor, *_: Any, **__: Any) -> Work:
         output.copy_(tensor.reshape(output.shape))
-        return _Work(output)
+        return Work(output)
 
-    def reduce_scatter(self, output: torch.Tensor, inputs: list, *_: Any, **__: Any) -> _Work:
+    def reduce_scatter(self, output: torch.Tensor, inputs: list, *_: Any, **__: Any) -> Work:
         output.copy_(inputs[0])
-        return _Work(output)
+        return Work(output)
 
-    def reduce_scatter_tensor(self, output: torch.Tensor, tensor: torch.Tensor, *_: Any, **__: Any) -> _Work:
+    def reduce_scatter_tensor(self, output: torch.Tensor, tensor: torch.Tensor, *_: Any, **__: Any) -> Work:
         output.copy_(tensor.reshape(output.shape))
-        return _Work(output)
+        return Work(output)
 
-    def gather(self, tensor: torch.Tensor, gather_list: list | None = None, *_: Any, **__: Any) -> _Work:
+    def gather(self, tensor: torch.Tensor, gather_list: list | None = None, *_: Any, **__: Any) -> Work:
         if gather_list:
             gather_list[0].copy_(tensor)
-        return _Work(gather_list)
+        return Work(gather_list)
 
-    def scatter(self, tensor: torch.Tensor, scatter_list: list | None = None, *_: Any, **__: Any) -> _Work:
+    def scatter(self, tensor: torch.Tensor, scatter_list: list | None = None, *_: Any, **__: Any) -> Work:
         if scatter_list:
             tensor.copy_(scatter_list[0])
-        return _Work(tensor)
+        return Work(tensor)
 
-    def all_to_all_single(self, output: torch.Tensor, tensor: torch.Tensor, *_: Any, **__: Any) -> _Work:
+    def all_to_all_single(self, output: torch.Tensor, tensor: torch.Tensor, *_: Any, **__: Any) -> Work:
         output.copy_(tensor)
-        return _Work(output)
+        return Work(output)
 
     def all_gather_object(self, objects: list, value: Any, *_: Any, **__: Any) -> None:
         objects[0] = value

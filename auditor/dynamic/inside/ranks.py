@@ -18,7 +18,7 @@ from typing import Any
 import torch
 import torch.distributed as dist
 
-from auditor.dynamic.inside.collectives import _GROUP, SingleRank, _Group, _Work
+from auditor.dynamic.inside.collectives import _GROUP, SingleRank, Work, _Group
 
 RANKS = 2
 
@@ -129,74 +129,74 @@ class Pair(SingleRank):
     def new_group(self, ranks: Any = None, *_: Any, **__: Any) -> _Group:
         return self._alone if ranks is not None and len(list(ranks)) == 1 else _GROUP
 
-    def barrier(self, *_: Any, **__: Any) -> _Work:
+    def barrier(self, *_: Any, **__: Any) -> Work:
         self._swap("barrier", None)
-        return _Work()
+        return Work()
 
     def all_reduce(
         self, tensor: torch.Tensor, op: Any = dist.ReduceOp.SUM, group: Any = None, *_: Any, **__: Any
-    ) -> _Work:
+    ) -> Work:
         if group is not self._alone:
             with torch.no_grad():
                 tensor.copy_(self._reduced("all_reduce", tensor, op))
-        return _Work(tensor)
+        return Work(tensor)
 
-    def all_reduce_coalesced(self, tensors: list, op: Any = dist.ReduceOp.SUM, *_: Any, **__: Any) -> _Work:
+    def all_reduce_coalesced(self, tensors: list, op: Any = dist.ReduceOp.SUM, *_: Any, **__: Any) -> Work:
         for tensor in tensors:
             self.all_reduce(tensor, op)
-        return _Work(tensors)
+        return Work(tensors)
 
-    def reduce(self, tensor: torch.Tensor, dst: int = 0, op: Any = dist.ReduceOp.SUM, *_: Any, **__: Any) -> _Work:
+    def reduce(self, tensor: torch.Tensor, dst: int = 0, op: Any = dist.ReduceOp.SUM, *_: Any, **__: Any) -> Work:
         total = self._reduced("reduce", tensor, op)
         if self._rank == dst:
             tensor.copy_(total)
-        return _Work(tensor)
+        return Work(tensor)
 
-    def broadcast(self, tensor: torch.Tensor, src: int = 0, group: Any = None, *_: Any, **__: Any) -> _Work:
+    def broadcast(self, tensor: torch.Tensor, src: int = 0, group: Any = None, *_: Any, **__: Any) -> Work:
         if group is not self._alone:
             parts = self._parts("broadcast", tensor)
             with torch.no_grad():
                 if self._rank != src:
                     tensor.copy_(parts[src])
-        return _Work(tensor)
+        return Work(tensor)
 
-    def all_gather(self, outputs: list, tensor: torch.Tensor, *_: Any, **__: Any) -> _Work:
+    def all_gather(self, outputs: list, tensor: torch.Tensor, *_: Any, **__: Any) -> Work:
         for output, part in zip(outputs, self._parts("all_gather", tensor), strict=True):
             output.copy_(part)
-        return _Work(outputs)
+        return Work(outputs)
 
-    def all_gather_into_tensor(self, output: torch.Tensor, tensor: torch.Tensor, *_: Any, **__: Any) -> _Work:
+    def all_gather_into_tensor(self, output: torch.Tensor, tensor: torch.Tensor, *_: Any, **__: Any) -> Work:
         output.copy_(torch.cat([part.reshape(-1) for part in self._parts("all_gather", tensor)]).reshape(output.shape))
-        return _Work(output)
+        return Work(output)
 
     def reduce_scatter_tensor(
         self, output: torch.Tensor, tensor: torch.Tensor, op: Any = dist.ReduceOp.SUM, *_: Any, **__: Any
-    ) -> _Work:
+    ) -> Work:
         total = self._reduced("reduce_scatter", tensor, op)
         output.copy_(total.reshape(RANKS, -1)[self._rank].reshape(output.shape))
-        return _Work(output)
+        return Work(output)
 
     def reduce_scatter(
         self, output: torch.Tensor, inputs: list, op: Any = dist.ReduceOp.SUM, *_: Any, **__: Any
-    ) -> _Work:
+    ) -> Work:
         output.copy_(self._reduced("reduce_scatter", torch.stack(inputs), op)[self._rank])
-        return _Work(output)
+        return Work(output)
 
-    def gather(self, tensor: torch.Tensor, gather_list: list | None = None, dst: int = 0, *_: Any, **__: Any) -> _Work:
+    def gather(self, tensor: torch.Tensor, gather_list: list | None = None, dst: int = 0, *_: Any, **__: Any) -> Work:
         for output, part in zip(gather_list or [], self._parts("gather", tensor), strict=False):
             output.copy_(part)
-        return _Work(gather_list)
+        return Work(gather_list)
 
     def scatter(
         self, tensor: torch.Tensor, scatter_list: list | None = None, src: int = 0, *_: Any, **__: Any
-    ) -> _Work:
+    ) -> Work:
         tensor.copy_(self._swap("scatter", scatter_list)[src][self._rank])
-        return _Work(tensor)
+        return Work(tensor)
 
-    def all_to_all_single(self, output: torch.Tensor, tensor: torch.Tensor, *_: Any, **__: Any) -> _Work:
+    def all_to_all_single(self, output: torch.Tensor, tensor: torch.Tensor, *_: Any, **__: Any) -> Work:
         parts = [part.reshape(RANKS, -1)[self._rank] for part in self._parts("all_to_all", tensor)]
         output.copy_(torch.cat(parts).reshape(output.shape))
-        return _Work(output)
+        return Work(output)
 
     def all_gather_object(self, objects: list, value: Any, *_: Any, **__: Any) -> None:
         objects[:] = self._swap("all_gather_object", value)

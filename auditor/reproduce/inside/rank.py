@@ -60,6 +60,8 @@ def _gloo_on_loopback() -> None:
     from torch.distributed import distributed_c10d as c10d
     from torch.nn.parallel import DistributedDataParallel
 
+    from auditor.dynamic.inside.collectives import Work
+
     real_group, real_reduce = c10d.ProcessGroupGloo, dist.all_reduce
 
     class Loopback(real_group):  # type: ignore[misc, valid-type]
@@ -80,7 +82,7 @@ def _gloo_on_loopback() -> None:
             return real_reduce(tensor, op, group, async_op)
         real_reduce(tensor, dist.ReduceOp.SUM, group)
         tensor.div_(dist.get_world_size(group))
-        return _Done() if async_op else None
+        return Work() if async_op else None
 
     def reduce_scatter_tensor(
         output: Any, given: Any, op: Any = dist.ReduceOp.SUM, group: Any = None, async_op: bool = False
@@ -88,7 +90,7 @@ def _gloo_on_loopback() -> None:
         whole = given.clone()
         all_reduce(whole, op, group)
         output.copy_(whole.view(dist.get_world_size(group), -1)[dist.get_rank(group)].view_as(output))
-        return _Done() if async_op else None
+        return Work() if async_op else None
 
     dist.all_reduce = all_reduce
     dist.reduce_scatter_tensor = reduce_scatter_tensor
@@ -102,20 +104,3 @@ def _gloo_on_loopback() -> None:
         wrap(self, module, None, None, *args, **more)
 
     DistributedDataParallel.__init__ = on_cpu  # type: ignore[method-assign]
-
-
-class _Done:
-    """Handle of an operation that has finished."""
-
-    def wait(self, *_: Any) -> bool:
-        return True
-
-    def is_completed(self) -> bool:
-        return True
-
-    def get_future(self) -> Any:
-        import torch
-
-        future = torch.futures.Future()
-        future.set_result(None)
-        return future
