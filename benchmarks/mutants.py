@@ -1,6 +1,9 @@
 """Legal programs made illegal by one edit: are they caught, and does the evidence show the edited line?
 
     python benchmarks/mutants.py --repo CLONE --labels labels.csv [--mutants 300] [--seed 1] [--out rows.jsonl]
+                                 [--seconds 500]
+
+With `--seconds` it stops after that time; the next call with the same `--out` goes on where it stopped.
 
 Takes the legal examples of the rules and real submissions labelled legal, applies every edit of
 `tests/fuzz/spoiling.py` that finds a place, and reviews the result beside the unchanged documents. A mutant is caught
@@ -15,7 +18,9 @@ import csv
 import json
 import random
 import sys
-from collections.abc import Iterator
+import time
+from collections.abc import Callable, Iterator
+from functools import partial
 from itertools import islice, zip_longest
 from pathlib import Path
 
@@ -30,8 +35,8 @@ from auditor.case import Case
 from auditor.findings import Verdict
 
 
-def legal_cases(repo: str, labels: str, rng: random.Random) -> Iterator[tuple[str, Case]]:
-    """(name, case): labelled legal submissions and legal examples of the rules in turn, then more submissions."""
+def legal_cases(repo: str, labels: str, rng: random.Random) -> Iterator[tuple[str, Callable[[], Case | None]]]:
+    """(name, maker of the case): labelled legal submissions and legal examples in turn, then more submissions."""
     with open(labels, encoding="utf-8", newline="") as table:
         rows = [row for row in csv.DictReader(table) if row["pr"].isdigit() and row["verdict"] == "LEGAL"]
     rng.shuffle(rows)
@@ -41,10 +46,10 @@ def legal_cases(repo: str, labels: str, rng: random.Random) -> Iterator[tuple[st
     examples = (each for each in example_cases() if " legal: " in each[0])
     for pair in zip_longest(learning, still):
         for row in pair:
-            case = labelled_case(repo, row) if row is not None else None
-            if case is not None:
-                yield f"#{row['pr']}", case
-        yield from islice(examples, 1)
+            if row is not None:
+                yield f"#{row['pr']}", partial(labelled_case, repo, row)
+        for name, case in islice(examples, 1):
+            yield name, lambda case=case: case
 
 
 def rows_of(name: str, case: Case, seed: int) -> Iterator[dict]:
@@ -82,18 +87,32 @@ def main() -> None:
     parser.add_argument("--mutants", type=int, default=300)
     parser.add_argument("--seed", type=int, default=1)
     parser.add_argument("--out", default="")
+    parser.add_argument("--seconds", type=float, default=float("inf"))
     options = parser.parse_args()
     rng = random.Random(options.seed)
-    rows: list[dict] = []
-    out = open(options.out, "w", encoding="utf-8") if options.out else None  # noqa: SIM115 - closed at exit
-    for name, case in legal_cases(options.repo, options.labels, rng):
-        for row in rows_of(name, case, options.seed):
-            rows.append(row)
-            if out is not None:
-                print(json.dumps(row), file=out, flush=True)
-        if sum("after" in row for row in rows) >= options.mutants:
+    rows = earlier_rows(options.out)
+    known = {row["subject"] for row in rows}
+    out = open(options.out, "a", encoding="utf-8") if options.out else None  # noqa: SIM115 - closed at exit
+    started = time.monotonic()
+    for name, make in legal_cases(options.repo, options.labels, rng):
+        if sum("after" in row for row in rows) >= options.mutants or time.monotonic() - started > options.seconds:
             break
+        case = make() if name not in known else None
+        if case is None:
+            continue
+        fresh = list(rows_of(name, case, options.seed))
+        rows += fresh
+        if out is not None:
+            # A subject at a time: what is in the file is whole.
+            print("".join(json.dumps(row) + "\n" for row in fresh), end="", file=out, flush=True)
     report([row for row in rows if "after" in row])
+
+
+def earlier_rows(path: str) -> list[dict]:
+    """Rows that an interrupted call has left."""
+    if not path or not Path(path).is_file():
+        return []
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
 
 def report(rows: list[dict]) -> None:
