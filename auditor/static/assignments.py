@@ -17,6 +17,7 @@ from auditor.static.values import (
     WHERE,
     Value,
     join,
+    moved_back,
 )
 
 _SIMPLE = (int, float, str, bool, type(None))
@@ -162,7 +163,7 @@ class Assignments:
                 self.environment.setdefault(str(index.const), str(value.const))
         elif obj is None:
             keyed = frozenset(f for f in self.spread(index) if f[0] == TOKENS)
-            facts = self.used(value)
+            facts = self.used(value) if keyed else moved_back(self.used(value), index.offset)
             if not any(f[0] in (TOKENS, SCORED) for f in facts):
                 facts |= {(WHERE, *iteration) for iteration in value.at}
             if keyed and any(f[3] >= 0 for f in keyed):

@@ -166,6 +166,15 @@ def picked(facts: Facts, at: Iterations, offset: int = 0) -> Facts:
     return frozenset((TOKENS, f[1], f[2] | at, f[3] + offset) if f[0] == TOKENS else f for f in facts)
 
 
+def moved_back(facts: Facts, offset: int) -> Facts:
+    """Facts of what is stored `offset` positions further on: `out[:, 1:] = f(x[:, 1:])` is in step with `x`."""
+    if offset <= 0:
+        return facts
+    return frozenset(
+        (TOKENS, f[1], f[2], max(0, f[3] - offset)) if f[0] == TOKENS and f[3] > 0 else f for f in facts
+    )
+
+
 def owners(facts: Facts, kind: str) -> set[Any]:
     """Second fields of the facts of a kind."""
     return {f[1] for f in facts if f[0] == kind}

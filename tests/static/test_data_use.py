@@ -262,3 +262,26 @@ def test_a_packed_sibling_module_is_read_through_its_wrapper() -> None:
     result = analyse(text, **{"helper.py": wrapper, "helper.py!b85!zlib": inner + kept})
     assert not any("exec" in reason for _, _, reason in result.unknowns)
     assert status(result, "PG-C3-score-first") is Status.PASS
+
+
+# -- what is stored further on has moved back --------------------------------------------------------------------------
+
+PAIRED = """
+def pairs_of(ids):
+    out = torch.zeros_like(ids)
+    out[..., {to}] = torch.bitwise_xor(36313 * ids[..., 1:], 27191 * ids[..., :-1]) % 4095
+    return out
+"""
+
+
+@pytest.mark.parametrize(("to", "expected"), [("1:", None), (":-1", Status.FAIL)])
+def test_a_pair_holds_the_token_of_its_position_or_the_next(to: str, expected: Status | None) -> None:
+    """`out[1:]` of the pair (t - 1, t) stands at t; the same pair at t - 1 tells the model its target."""
+    losses = (
+        "            logits = model(inputs, pairs_of(inputs))\n"
+        "            nll = F.cross_entropy(logits.flatten(0, 1), targets.flatten(), reduction='none').view(targets.shape)\n"
+    )
+    evaluation = edited(EVALUATION, "            nll = token_losses(model, inputs, targets)\n", losses)
+    result = analyse(program(extra=PAIRED.format(to=to), evaluation=evaluation))
+    found = status(result, "PG-C1-causality")
+    assert found is Status.FAIL if expected else found is not Status.FAIL
