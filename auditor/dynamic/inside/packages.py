@@ -1,5 +1,5 @@
 """Packages that need a GPU or are absent here, under the names they are imported by: flash-attn 2 and 3, hub kernels,
-helpers that only observe, and compressors that would spend the run's time on size.
+linear recurrences (`recurrent_packages`), and compressors that would spend the run's time on size.
 
 Attention is reference arithmetic in float32. What has no faithful stand-in ends the run with its name.
 """
@@ -16,6 +16,9 @@ from typing import Any
 
 import torch
 import torch.nn.functional as F
+
+from auditor.dynamic.inside import recurrent_packages
+from auditor.dynamic.inside.recurrences import Unsupported
 
 _OFF = (None, False, 0, -1, (-1, -1), (None, None))
 # Arguments that change nothing in the result where they stand.
@@ -41,11 +44,8 @@ def install(refuse: Callable[[str], Callable]) -> None:
 
     if importlib.util.find_spec("kernels") is None:
         _module("kernels", {"get_kernel": get_kernel, "has_kernel": lambda name, **_: "flash" in name})
+    recurrent_packages.install(refuse)
     _compressors()
-
-
-class Unsupported(Exception):
-    """An argument the reference arithmetic does not know."""
 
 
 def _named(name: str, function: Callable, refuse: Callable[[str], Callable]) -> Callable:
