@@ -1,6 +1,7 @@
 """Renamed and reshaped programs: does the verdict stay the same?
 
     python benchmarks/fuzz_variants.py --repo CLONE --labels labels.csv [--variants 500] [--seed 1] [--out rows.jsonl]
+        [--seconds 500] [--only NAME,NAME]
 
 Takes the programs of the rules' own examples and real labelled submissions, legal and illegal ones in turn, gives each
 program every shape of `tests/fuzz/variants.py` (another name for everything, helpers split off or put in place, classes,
@@ -17,7 +18,7 @@ import random
 import sys
 import time
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Callable, Iterator
 from pathlib import Path
 
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
@@ -29,20 +30,6 @@ from variants import SHAPES, Inapplicable, variant
 from auditor.case import Case
 from auditor.casefile import build_case
 from auditor.submission import Submission
-
-
-def real_cases(repo: str, labels: str, rng: random.Random) -> Iterator[tuple[str, Case]]:
-    """(pull request and label, case) of labelled submissions, a legal and an illegal one in turn."""
-    with open(labels, encoding="utf-8", newline="") as table:
-        rows = [row for row in csv.DictReader(table) if row["pr"].isdigit()]
-    sides = [[r for r in rows if r["verdict"] == side] for side in ("LEGAL", "ILLEGAL")]
-    for side in sides:
-        rng.shuffle(side)
-    for pair in zip(*sides, strict=False):
-        for row in pair:
-            case = labelled_case(repo, row)
-            if case is not None:
-                yield f"#{row['pr']} {row['verdict']}", case
 
 
 def labelled_case(repo: str, row: dict[str, str]) -> Case | None:
@@ -83,6 +70,30 @@ def rows_of(name: str, case: Case, seed: int, shapes: list[str]) -> Iterator[dic
         }  # fmt: skip
 
 
+def real_subjects(repo: str, labels: str, rng: random.Random) -> Iterator[tuple[str, Callable[[], Case | None]]]:
+    """(pull request and label, maker of its case) of labelled submissions, a legal and an illegal one in turn."""
+    with open(labels, encoding="utf-8", newline="") as table:
+        rows = [row for row in csv.DictReader(table) if row["pr"].isdigit()]
+    sides = [[r for r in rows if r["verdict"] == side] for side in ("LEGAL", "ILLEGAL")]
+    for side in sides:
+        rng.shuffle(side)
+    for pair in zip(*sides, strict=False):
+        for row in pair:
+            yield f"#{row['pr']} {row['verdict']}", lambda row=row: labelled_case(repo, row)
+
+
+def subjects(
+    options: argparse.Namespace, rng: random.Random
+) -> Iterator[tuple[str, Callable[[], Case | None], list[str]]]:
+    """(name, maker of the case, shapes) of every program: a third are the rules' examples, the rest real ones."""
+    examples = list(example_cases())
+    rng.shuffle(examples)
+    for name, case in examples[: options.variants // 6]:
+        yield name, lambda case=case: case, rng.sample(sorted(SHAPES), 2)
+    for name, make in real_subjects(options.repo, options.labels, rng):
+        yield name, make, list(SHAPES)
+
+
 def main() -> None:
     """Make variants until there are enough, and print what changed."""
     parser = argparse.ArgumentParser(description=__doc__, formatter_class=argparse.RawDescriptionHelpFormatter)
@@ -90,32 +101,33 @@ def main() -> None:
     parser.add_argument("--labels", required=True)
     parser.add_argument("--variants", type=int, default=500)
     parser.add_argument("--seed", type=int, default=1)
-    parser.add_argument("--out", default="")
+    parser.add_argument("--out", default="", help="rows of finished programs; a later call goes on after them")
+    parser.add_argument("--seconds", type=float, default=float("inf"))
+    parser.add_argument("--only", default="", help="names of programs (parts of them), with commas between")
     options = parser.parse_args()
-    rng = random.Random(options.seed)
-    examples = list(example_cases())
-    rng.shuffle(examples)
-    rows: list[dict] = []
-    out = open(options.out, "w", encoding="utf-8") if options.out else None  # noqa: SIM115 - closed at exit
-    done = 0
-
-    def take(name: str, case: Case, shapes: list[str]) -> None:
-        nonlocal done
-        for row in rows_of(name, case, options.seed, shapes):
-            rows.append(row)
-            done += "after" in row
-            if out is not None:
-                print(json.dumps(row), file=out, flush=True)
-
-    for name, case in examples:
-        if done >= options.variants // 3:
+    rows = earlier_rows(options.out)
+    known = {row["subject"] for row in rows}
+    out = open(options.out, "a", encoding="utf-8") if options.out else None  # noqa: SIM115 - closed at exit
+    started = time.monotonic()
+    for name, make, shapes in subjects(options, random.Random(options.seed)):
+        if sum("after" in row for row in rows) >= options.variants or time.monotonic() - started > options.seconds:
             break
-        take(name, case, rng.sample(sorted(SHAPES), 2))
-    for name, case in real_cases(options.repo, options.labels, rng):
-        if done >= options.variants:
-            break
-        take(name, case, list(SHAPES))
+        if name in known or (options.only and not any(part in name for part in options.only.split(","))):
+            continue
+        case = make()
+        fresh = list(rows_of(name, case, options.seed, shapes)) if case is not None else []
+        rows += fresh
+        if out is not None:
+            # A program at a time: what is in the file is whole.
+            print("".join(json.dumps(row) + "\n" for row in fresh), end="", file=out, flush=True)
     report([row for row in rows if "after" in row])
+
+
+def earlier_rows(path: str) -> list[dict]:
+    """Rows that an interrupted call has left."""
+    if not path or not Path(path).is_file():
+        return []
+    return [json.loads(line) for line in Path(path).read_text(encoding="utf-8").splitlines()]
 
 
 def report(rows: list[dict]) -> None:
