@@ -161,6 +161,8 @@ class Assignments:
         elif isinstance(obj, Library) and obj.name.endswith("environ"):
             if index.known and value.known:
                 self.environment.setdefault(str(index.const), str(value.const))
+            elif index.known:  # made during the run: what the documents say of this variable holds no longer
+                self.journal.put(self.exported, str(index.const), value)
         elif obj is None:
             keyed = frozenset(f for f in self.spread(index) if f[0] == TOKENS)
             facts = self.used(value) if keyed else moved_back(self.used(value), index.offset)

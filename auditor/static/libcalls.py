@@ -190,6 +190,8 @@ class LibraryCalls:
 
     def environment_value(self, name: Value, default: Value | None) -> Value:
         """A variable of the environment."""
+        if name.known and str(name.const) in self.exported:
+            return self.exported[str(name.const)]
         if name.known and str(name.const) in self.environment:
             return self.stated(self.environment[str(name.const)])
         if default is not None and name.known and str(name.const) not in ("RANK", "LOCAL_RANK"):

@@ -68,6 +68,7 @@ class Machine(
         self.instances: dict[int, Instance] = {}
         self.hooks: dict = {"list": (), "forwards": ()}
         self.files: dict[str, frozenset] = {}
+        self.exported: dict[str, Value] = {}
         self.modules: dict[str, Module] = {}
         self.frame: Frame = Frame("", None)
         self.stack: list[Where] = []

@@ -10,6 +10,7 @@ import pytest
 from auditor.findings import Status
 from auditor.static.analysis import StaticResult, static_timeline
 from auditor.static.effective import Effective
+from auditor.timeline import External
 from auditor.unpack import Layer, Program
 from rules.example_program import DATA, EVALUATION, EXPORT, MAIN, edited, program
 
@@ -285,3 +286,25 @@ def test_a_pair_holds_the_token_of_its_position_or_the_next(to: str, expected: S
     result = analyse(program(extra=PAIRED.format(to=to), evaluation=evaluation))
     found = status(result, "PG-C1-causality")
     assert found is Status.FAIL if expected else found is not Status.FAIL
+
+
+# -- files that evaluation opens ---------------------------------------------------------------------------------------
+
+PRIOR = """
+    prior_path = os.environ.get("PRIOR_PATH", "")
+{own}    prior = np.fromfile(prior_path, dtype=np.float32)
+    scored.wte.weight.data.add_(torch.from_numpy(prior).to(device))
+    val_loss, val_bpb = evaluate(scored, val_tokens, tables, rank, world_size, device)
+"""
+OWN = """    unpacked = tempfile.NamedTemporaryFile(delete=False)
+    os.environ["PRIOR_PATH"] = unpacked.name
+    prior_path = os.environ.get("PRIOR_PATH", "")
+"""
+
+
+@pytest.mark.parametrize(("own", "opened"), [("", True), (OWN, False)])
+def test_a_variable_set_during_the_run_no_longer_names_the_documented_file(own: str, opened: bool) -> None:
+    text = program(extra="import tempfile\n", score=PRIOR.format(own=own))
+    found = analyse(text, Effective({"PRIOR_PATH": "/data/prior.bin"}))
+    events = [event for event in found.timeline.events() if isinstance(event, External) and event.kind == "path"]
+    assert any("prior.bin" in event.detail for event in events) is opened
