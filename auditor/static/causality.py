@@ -12,14 +12,14 @@ import ast
 from collections.abc import Iterator
 
 from auditor.findings import Status
-from auditor.static.forward import AHEAD, BACK, BOTH, Note, Program, Reader
+from auditor.static.forward import AHEAD, BACK, BOTH, BY_CALLER, OPEN, Note, Program, Reader
 from auditor.static.machine import Machine
 from auditor.static.verdicts import Verdict
 from auditor.timeline import Place, Report, Timeline
 
 RULE = "PG-C1-causality"
 # Drawing tokens to hide is how models that look both ways are trained and scored (masked and diffusion models).
-_HIDES = frozenset({"rand", "rand_like", "bernoulli", "bernoulli_", "multinomial"})
+_HIDES = frozenset({"rand", "rand_like", "bernoulli", "bernoulli_"})
 _MOST = 3
 
 
@@ -35,8 +35,7 @@ def causality(machine: Machine, timeline: Timeline) -> Verdict | None:
             if method.name in ("forward", "__call__") or (method.name in program.called and method.name[:2] != "__"):
                 reader.read(path, method, None)
     back = [note for note in reader.notes if note.kind == BACK]
-    # One attention among causal ones may read a summary or a chunk; alone it reads the tokens themselves.
-    sure = (AHEAD,) if _hides(machine) or any("attention" in note.words for note in back) else (AHEAD, BOTH)
+    sure = (AHEAD,) if _hides(machine) or _restricted(reader.notes) else (AHEAD, BOTH)
     ahead = [note for note in reader.notes if note.kind in sure]
     rest = [note for note in reader.notes if note.kind not in (BACK, *sure)]
     if ahead and not _hides(machine):
@@ -54,6 +53,16 @@ def causality(machine: Machine, timeline: Timeline) -> Verdict | None:
     return Verdict(
         RULE, Status.PASS, "every operation of the forward pass that mixes positions looks back only", _chain(back)
     )
+
+
+def _restricted(notes: list[Note]) -> bool:
+    """True when some attention is causal, or may be: one among such may read a summary or a chunk that is past.
+
+    Where none is, the tokens meet nowhere else: what looks both ways is what mixes them.
+    """
+    plain = {(note.path, note.line) for note in notes if note.kind == BOTH}
+    attention = [note for note in notes if "attention" in note.words and note.kind in (BACK, OPEN)]
+    return any((n.path, n.line) not in plain and n.words != BY_CALLER for n in attention)
 
 
 def _mixed(timeline: Timeline) -> Place | None:
@@ -95,7 +104,8 @@ def _parts(node: ast.ClassDef) -> set[str]:
         target.attr
         for inner in ast.walk(node)
         if isinstance(inner, ast.Assign)
-        for target in inner.targets
+        for each in inner.targets
+        for target in (each.elts if isinstance(each, ast.Tuple) else [each])
         if isinstance(target, ast.Attribute)
     }
 

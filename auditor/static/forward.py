@@ -9,7 +9,22 @@ from __future__ import annotations
 import ast
 from dataclasses import dataclass, field
 
-BACK, AHEAD, BOTH, OPEN = "looks back", "looks ahead", "looks both ways", "could not be read"
+from auditor.static.attention import (
+    AHEAD,
+    BACK,
+    BOTH,
+    BY_CALLER,
+    OPEN,
+    SWITCHES,
+    Attention,
+    Origins,
+    calls,
+    last_name,
+    number,
+    parameters_of,
+    united,
+)
+
 # One position in, one position out (or only shapes and types).
 _ALONE = frozenset(
     {"reshape", "view", "to", "float", "size", "tanh", "linear", "rms_norm", "isinstance", "arange", "sin", "cos",
@@ -44,8 +59,6 @@ _PARTS_ALONE = frozenset(
     "ParameterDict", "Parameter", "Identity", "Sequential", "GELU", "SiLU", "ReLU", "Sigmoid", "Tanh", "LeakyReLU",
     "Softplus", "Bilinear", "EmbeddingBag", "Buffer"}
 )  # fmt: skip
-# Arguments of attention that restrict nothing.
-_NO_MASK = frozenset({"is_causal", "causal", "enable_gqa", "scale", "softmax_scale", "dropout_p"})
 _LIBRARIES = frozenset({"torch", "F", "nn", "math", "functional", "np", "dist"})
 
 
@@ -77,23 +90,33 @@ class Reader:
     def __init__(self, program: Program) -> None:
         self.program = program
         self.notes: list[Note] = []
-        self.seen: set[tuple[int, frozenset[str]]] = set()
+        self.seen: set[tuple[int, frozenset[str], frozenset[tuple[str, str]]]] = set()
 
-    def read(self, path: str, function: ast.FunctionDef, activations: frozenset[str] | None) -> None:
-        """Read a function whose parameters `activations` come from tokens (None: all but `self`)."""
-        spec = function.args
-        names = [a.arg for a in (*spec.posonlyargs, *spec.args, *spec.kwonlyargs)]
+    def read(
+        self,
+        path: str,
+        function: ast.FunctionDef,
+        activations: frozenset[str] | None,
+        origins: dict[str, Origins] | None = None,
+    ) -> None:
+        """Read a function whose parameters `activations` come from tokens (None: all but `self`).
+
+        `origins` says where the caller has them from: parameters with a common origin have the same positions.
+        """
+        names = parameters_of(function)
         live = frozenset(n for n in names if n != "self") if activations is None else activations
-        key = (id(function), live)
+        given = {name: found for name, found in (origins or {}).items() if found and name in live}
+        alike = frozenset((a, b) for a in given for b in given if a < b and given[a] & given[b])
+        key = (id(function), live, alike)
         if key in self.seen or len(self.seen) > 300:
             return
         self.seen.add(key)
-        _Body(self, path, function, set(live)).walk()
+        _Body(self, path, function, set(live), given).walk()
 
     def built(self, path: str, node: ast.ClassDef) -> None:
         """Parts that a module makes for itself: recurrent ones look back, unknown ones stay open."""
-        for call in _calls(node):
-            name = _last(call.func)
+        for call in calls(node):
+            name = last_name(call.func)
             if not name[:1].isupper() or name in _PARTS_ALONE or name in self.program.defined:
                 continue
             if name in ("LSTM", "GRU", "RNN") and not any(k.arg == "bidirectional" for k in call.keywords):
@@ -108,20 +131,23 @@ class Reader:
             self.notes.append(found)
 
 
-class _Body:
+class _Body(Attention):
     """One function: names that hold activations, and the notes of its statements."""
 
-    def __init__(self, reader: Reader, path: str, function: ast.FunctionDef, live: set[str]) -> None:
+    def __init__(
+        self, reader: Reader, path: str, function: ast.FunctionDef, live: set[str], given: dict[str, Origins]
+    ) -> None:
         self.reader, self.path, self.function, self.live = reader, path, function, live
         self.under = 0
         self.into: frozenset[str] | None = None
-        self.alone = len(live) == 1
+        self.parameters = frozenset(parameters_of(function))
+        self.origins: dict[str, Origins] = {n: given.get(n, frozenset({(id(function), n)})) for n in live}
         self.local = {a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)}
         self.local |= {n.id for n in ast.walk(function) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         used = {n.attr if isinstance(n, ast.Attribute) else n.id for n in ast.walk(function)
                 if isinstance(n, ast.Attribute | ast.Name)}  # fmt: skip
         self.masked = bool(used & _MASKS)
-        self.rows = any(_last(c.func) in ("reshape", "view") and len(c.args) >= 4 for c in _calls(function))
+        self.rows = any(last_name(c.func) in ("reshape", "view") and len(c.args) >= 4 for c in calls(function))
 
     def note(self, kind: str, node: ast.AST, words: str) -> None:
         """A note; what stands under a condition, or in a value whose use is not plain, is never sure to look ahead."""
@@ -130,6 +156,10 @@ class _Body:
         elif kind == AHEAD and self.into is not None and not self.into & _names(node):
             kind, words = OPEN, f"{words}; whether that reaches a score was not followed"
         self.reader.note(kind, self.path, getattr(node, "lineno", self.function.lineno), words)
+
+    def function_named(self, name: str) -> ast.FunctionDef | None:
+        """A function of the program's own."""
+        return self.reader.program.functions[name][1] if name in self.reader.program.functions else None
 
     # -- statements ------------------------------------------------------------------------------------------------
 
@@ -154,9 +184,11 @@ class _Body:
                 # A stream that takes its own later positions in carries them on; a length computed from them may not.
                 self.into = frozenset(name for target in targets for name in _names(target))
                 self.expression(node.value)
+                found = self.origin(node.value)
                 for target in targets:
                     self.stored(target, node.value)
                     self.bind(target, self.alive(node.value))
+                    self.derive(target, found, node)
                 self.into = None
         else:
             for child in ast.iter_child_nodes(node):
@@ -189,9 +221,9 @@ class _Body:
 
     # -- expressions -----------------------------------------------------------------------------------------------
 
-    def alive(self, node: ast.expr) -> bool:
+    def alive(self, node: ast.expr | ast.keyword | ast.comprehension) -> bool:
         """True when a value comes from an activation: losses, shapes and comparisons of settings do not."""
-        if isinstance(node, ast.Call) and _last(node.func) in _LOSS | {
+        if isinstance(node, ast.Call) and last_name(node.func) in _LOSS | {
             "size",
             "numel",
             "len",
@@ -204,8 +236,12 @@ class _Body:
             return False
         if isinstance(node, ast.Name):
             return node.id in self.live
-        return any(self.alive(child) for child in ast.iter_child_nodes(node) if isinstance(child, ast.expr | ast.keyword)) \
-            if not isinstance(node, ast.keyword) else self.alive(node.value)  # fmt: skip
+        if isinstance(node, ast.keyword):
+            return self.alive(node.value)
+        if isinstance(node, ast.comprehension):
+            return self.alive(node.iter)
+        inner = (ast.expr, ast.keyword, ast.comprehension)
+        return any(self.alive(child) for child in ast.iter_child_nodes(node) if isinstance(child, inner))
 
     def expression(self, node: ast.expr) -> None:
         for part in ast.walk(node):
@@ -226,14 +262,14 @@ class _Body:
             self.note(OPEN, node, "a product of two activations without a mask that could be read")
 
     def call(self, node: ast.Call) -> None:
-        name = _last(node.func)
+        name = last_name(node.func)
         values = [*node.args, *(k.value for k in node.keywords)]
         receiver = node.func.value if isinstance(node.func, ast.Attribute) else None
         method = receiver is not None and not (isinstance(receiver, ast.Name) and receiver.id in _LIBRARIES)
         active = any(self.alive(v) for v in values) or (method and receiver is not None and self.alive(receiver))
         if not active or name in _LOSS or not name:
             return
-        asked = any(k.arg in ("causal", "is_causal") for k in node.keywords)
+        asked = any(k.arg in SWITCHES for k in node.keywords)
         if asked or name == "scaled_dot_product_attention" or name.startswith(("flash_attn", "_flash_attn")):
             self.attention(node, name)
         elif name in ("flex_attention",):
@@ -266,30 +302,21 @@ class _Body:
         program = self.reader.program
         if receiver is None and name in program.functions:
             path, function = program.functions[name]
-            params = [a.arg for a in function.args.args]
-            live = {p for p, v in zip(params, node.args, strict=False) if self.alive(v)}
-            live |= {k.arg for k in node.keywords if k.arg and self.alive(k.value)}
-            self.reader.read(path, function, frozenset(live))
+            given = self.given(node, [a.arg for a in function.args.args])
+            live = {name for name, value in given.items() if self.alive(value)}
+            self.defaulted(node, function, given)
+            self.reader.read(path, function, frozenset(live), {n: united(self.origin(given[n])) for n in live})
         elif receiver is not None and name in program.methods:
             for path, function in program.methods[name]:
-                self.reader.read(path, function, None)
+                given = self.given(node, [a.arg for a in function.args.args if a.arg != "self"])
+                self.reader.read(path, function, None, {n: united(self.origin(v)) for n, v in given.items()})
         elif not (name in program.parts or (receiver is None and name in self.local)):
             self.note(OPEN, node, f"`{name}` is not known to work on each position alone")
 
-    def attention(self, node: ast.Call, name: str) -> None:
-        switch = next((k.value for k in node.keywords if k.arg in ("is_causal", "causal")), None)
-        mask = any(k.arg not in _NO_MASK and not _is(k.value, None) for k in node.keywords)
-        named = any(isinstance(k.value, ast.Constant) and k.value.value == "causal" for k in node.keywords)
-        if named or (switch is not None and _is(switch, True)):
-            self.note(BACK, node, "causal attention")
-        elif mask or len(node.args) > 3 or (switch is not None and not _is(switch, False)):
-            self.note(BACK if self.masked and mask else OPEN, node, "attention whose mask stands elsewhere")
-        elif self.masked:
-            self.note(OPEN, node, "attention whose mask stands elsewhere")
-        elif self.alone and not self.under:
-            self.note(BOTH, node, "attention over all positions, earlier and later ones")
-        else:
-            self.note(OPEN, node, "attention to something else, without a mask")
+    def given(self, node: ast.Call, params: list[str]) -> dict[str, ast.expr]:
+        """Parameter -> what a call hands over for it."""
+        named = {k.arg: k.value for k in node.keywords if k.arg}
+        return {**dict(zip(params, node.args, strict=False)), **named}
 
     def reduction(self, node: ast.Call, name: str, method: bool) -> None:
         """A reduction along the last axis works on each position alone."""
@@ -302,17 +329,17 @@ class _Body:
             given = node.args[place]
         if given is None and name == "topk":
             return
-        if given is None or _number(given) not in _LAST:
+        if given is None or number(given) not in _LAST:
             self.note(OPEN, node, f"`{name}` along an axis that may be the positions")
 
     # -- operations that shift -------------------------------------------------------------------------------------
 
     def _roll(self, node: ast.Call) -> None:
-        function = isinstance(node.func, ast.Attribute) and _last(node.func.value) in _LIBRARIES
+        function = isinstance(node.func, ast.Attribute) and last_name(node.func.value) in _LIBRARIES
         values = node.args[1:] if function else node.args
         keywords = {k.arg: k.value for k in node.keywords}
-        shift = _number(keywords.get("shifts", values[0] if values else None))
-        axis = _number(keywords.get("dims", values[-1] if len(values) > 1 else None))
+        shift = number(keywords.get("shifts", values[0] if values else None))
+        axis = number(keywords.get("dims", values[-1] if len(values) > 1 else None))
         if shift is not None and shift > 0:
             self.note(BACK, node, "a shift that looks back")
         elif shift is not None and shift < 0 and axis == 1:
@@ -333,9 +360,9 @@ class _Body:
         value = node.args[0] if node.args else None
         sides = node.args[1] if len(node.args) > 1 else None
         begins = _start(value) if isinstance(value, ast.Subscript) else 0
-        if isinstance(sides, ast.Tuple | ast.List) and len(sides.elts) in (2, 4) and _number(sides.elts[-1]) == 0:
+        if isinstance(sides, ast.Tuple | ast.List) and len(sides.elts) in (2, 4) and number(sides.elts[-1]) == 0:
             self.note(BACK, node, "padding in front")
-        elif begins and isinstance(sides, ast.Tuple | ast.List) and len(sides.elts) == 4 and _number(sides.elts[-1]):
+        elif begins and isinstance(sides, ast.Tuple | ast.List) and len(sides.elts) == 4 and number(sides.elts[-1]):
             self.note(AHEAD, node, "later positions are put before their place")
         else:
             self.note(OPEN, node, "padding whose side could not be read")
@@ -345,38 +372,19 @@ class _Body:
 
     def _gather(self, node: ast.Call) -> None:
         axis = next((k.value for k in node.keywords if k.arg == "dim"), node.args[-2] if len(node.args) > 1 else None)
-        if _number(axis) not in (-1, 2):
+        if number(axis) not in (-1, 2):
             self.note(OPEN, node, "values picked along an axis that may be the positions")
 
     def _transpose(self, node: ast.Call) -> None:
         """Heads change places with positions in four axes; in three, positions become the last axis."""
-        axes = {_number(a) for a in node.args[-2:]}
+        axes = {number(a) for a in node.args[-2:]}
         if not self.rows or axes not in ({1, 2}, {-2, -1}, {2, 3}, {-3, -2}):
             self.note(OPEN, node, "an exchange of axes")
 
     def _permute(self, node: ast.Call) -> None:
-        axes = [_number(a) for a in node.args]
+        axes = [number(a) for a in node.args]
         if not self.rows or len(axes) < 4 or axes[-1] not in (-1, len(axes) - 1):
             self.note(OPEN, node, "an exchange of axes")
-
-
-def _calls(node: ast.AST) -> list[ast.Call]:
-    return [n for n in ast.walk(node) if isinstance(n, ast.Call)]
-
-
-def _last(node: ast.expr) -> str:
-    return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""
-
-
-def _is(node: ast.expr, value: object) -> bool:
-    return isinstance(node, ast.Constant) and node.value is value
-
-
-def _number(node: ast.expr | None) -> int | None:
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.USub):
-        inner = _number(node.operand)
-        return None if inner is None else -inner
-    return node.value if isinstance(node, ast.Constant) and type(node.value) is int else None
 
 
 def _asks_training(test: ast.expr) -> tuple[bool, bool]:
@@ -405,7 +413,7 @@ def _start(node: ast.Subscript) -> int | None:
     part = _slice(node)
     if part is None:
         return None
-    return 0 if part.lower is None else _number(part.lower)
+    return 0 if part.lower is None else number(part.lower)
 
 
 def _stop(node: ast.Subscript) -> ast.expr | None:
@@ -417,4 +425,4 @@ def _names(node: ast.AST) -> frozenset[str]:
     return frozenset(inner.id for inner in ast.walk(node) if isinstance(inner, ast.Name))
 
 
-__all__ = ["AHEAD", "BACK", "BOTH", "OPEN", "Note", "Program", "Reader"]
+__all__ = ["AHEAD", "BACK", "BOTH", "BY_CALLER", "OPEN", "Note", "Program", "Reader"]

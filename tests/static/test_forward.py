@@ -79,3 +79,67 @@ def test_a_program_that_hides_tokens_at_random_may_look_both_ways() -> None:
     text = text.replace("def shard(", hide + "def shard(")
     verdict = analyse(text).answers.get(RULE)
     assert verdict is None or verdict.status is not Status.FAIL
+
+
+HEADS = """class Mix(nn.Module):
+    def __init__(self):
+        super().__init__()
+        self.q, self.k, self.v = nn.Linear(64, 64), nn.Linear(64, 64), nn.Linear(64, 64)
+        self.gain = nn.Parameter(torch.ones(4))
+
+    def forward(self, x, first=None):
+        B, T, D = x.shape
+        q = self.q(x).reshape(B, T, 4, 16).transpose(1, 2)
+        k = self.k({keys}).reshape(B, -1, 4, 16).transpose(1, 2)
+        v = self.v(x).reshape(B, T, 4, 16).transpose(1, 2)
+        if first is not None:
+            v = v + first
+        q = torch.cat((q[..., :8] * 2, q[..., 8:]), dim=-1) * self.gain[None, :, None, None]
+        {attend}
+        return x + y.transpose(1, 2).reshape(B, T, D)
+
+
+"""
+ALL = "y = F.scaled_dot_product_attention(q, k, v, attn_mask=None, is_causal=False, enable_gqa=True)"
+EITHER = """if T > 2048:
+            y = flash_attn_func(q, k, v, causal=False, window_size=(-1, -1))
+        else:
+            """ + ALL
+OLDER = EITHER.replace("(-1, -1)", "(512, 0)")
+HELPER = "def attend(q, k, v, causal=True):\n    return F.scaled_dot_product_attention(q, k, v, is_causal=causal)\n\n\n"
+
+
+def of_layer(attend: str, keys: str = "x", before: str = "") -> Status | None:
+    """Answer for a model whose layer is a module of its own that also takes the values of an earlier one."""
+    text = program().replace(PLAIN, "        return self.head(self.mix(self.table(ids)))\n")
+    text = text.replace(
+        "        self.head = nn.Linear(64, 1024)\n",
+        "        self.head = nn.Linear(64, 1024)\n        self.mix = Mix()\n",
+    )
+    first = text.index("class ")
+    verdict = analyse(text[:first] + before + HEADS.format(attend=attend, keys=keys) + text[first:]).answers.get(RULE)
+    return verdict.status if verdict is not None else None
+
+
+@pytest.mark.parametrize("attend", [ALL, EITHER, "y = attend(q, k, v, causal=False)"])
+def test_queries_and_keys_of_one_stream_without_a_mask_look_ahead(attend: str) -> None:
+    assert of_layer(attend, before=HELPER) is Status.FAIL
+
+
+@pytest.mark.parametrize("attend", [ALL.replace("False", "True"), "y = attend(q, k, v)"])
+def test_the_same_layer_with_a_causal_switch_does_not(attend: str) -> None:
+    assert of_layer(attend, before=HELPER) in (Status.PASS, Status.UNKNOWN)
+
+
+def test_a_window_that_ends_at_the_query_is_not_accused() -> None:
+    assert of_layer(OLDER) is Status.UNKNOWN
+
+
+@pytest.mark.parametrize("keys", ["first", "x[:, :1]", "torch.roll(x, 1, dims=1)", "F.pad(x, (0, 0, 1, 0))"])
+def test_keys_from_elsewhere_or_moved_are_open(keys: str) -> None:
+    assert of_layer(ALL, keys=keys) is Status.UNKNOWN
+
+
+def test_attention_both_ways_beside_causal_attention_is_open() -> None:
+    both = ALL + "\n        y = y + " + ALL.replace("False", "True").removeprefix("y = ")
+    assert of_layer(both) is Status.UNKNOWN
