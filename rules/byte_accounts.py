@@ -33,10 +33,22 @@ class Account:
 
 
 def accounts(case: Case) -> list[Account]:
-    """One account for every reported run that prints loss and BPB of its headline."""
+    """One account for every reported run that prints loss and BPB of its headline.
+
+    Lines that contradict the other logs of the submission are left out: what is odd about them is the number, not how
+    the program counts bytes (PG-P-log-provenance).
+    """
+    contradicted = {
+        (source.path, source.line)
+        for fact in case.forensics
+        if fact.kind == "quotient-between-logs" and fact.strength == "contradiction"
+        for source in fact.sources
+    }
     found = []
     for item in reported(case):
         result = with_loss(item)
+        if (item.run.path, result.line) in contradicted:
+            continue
         denominator = diagnose_line(result, item.run)
         if denominator is not None:
             evidence = at_log(case, item.run, result.line, denominator.reason)

@@ -5,12 +5,13 @@ from __future__ import annotations
 import re
 
 import pytest
-from forensic_parts import FOLDER, PROGRAM, honest_log, log_of, submission
+from forensic_parts import FOLDER, PROGRAM, RATIO, honest_log, log_of, submission
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from auditor.documents.copies import LogIndex, Place
 from auditor.documents.forensics import forensics
+from auditor.documents.logs import read_log
 from auditor.documents.model import ForensicFact
 
 README = {"README__md": "Run: MAX_WALLCLOCK_SECONDS=190 torchrun train_gpt.py\n"}
@@ -126,6 +127,33 @@ def test_the_same_observation_on_several_logs_is_told_once() -> None:
     ]
     (fact,) = forensics(found, program, logs)
     assert "(in 3 logs)" in fact.summary and len({source.path for source in fact.sources}) == 3
+
+
+def announced(seed: int, factor: float, tokens: int = 62_021_632) -> list[str]:
+    """A log with two exact results whose BPB was multiplied."""
+    *lines, last = honest_log(seed)
+    final = float(last.rpartition("val_loss:")[2].split()[0])
+    return [
+        f"val_loader:shards pattern=./data/fineweb_val_*.bin tokens:{tokens}",
+        *lines,
+        *(
+            f"{label} val_loss:{loss:.8f} val_bpb:{loss / RATIO * factor:.8f}"
+            for label, loss in (("final_int8_zlib_roundtrip_exact", final + 0.01), ("final_ttt_exact", final))
+        ),
+    ]
+
+
+@pytest.mark.parametrize(("factor", "tokens", "found"), [(0.9993, 0, True), (1.0, 0, False), (0.9993, 6144, False)])
+def test_a_score_changed_in_one_log_contradicts_the_others(factor: float, tokens: int, found: bool) -> None:
+    """A run that announces another number of tokens evaluates another export and may have another quotient."""
+    files, program = submission(**README)
+    logs = [
+        read_log(FOLDER + f"train_seed{seed}.log", "\n".join(lines).encode())
+        for seed, lines in enumerate((announced(0, 1.0), announced(1, factor, 62_021_632 + tokens), announced(2, 1.0)))
+    ]
+    facts = [item for item in forensics(files, program, logs) if item.kind == "quotient-between-logs"]
+    assert [item.strength for item in facts] == ["contradiction"] * found
+    assert all(source.path.endswith("seed1.log") for item in facts for source in item.sources)
 
 
 def test_side_experiments_with_another_program_are_notable() -> None:

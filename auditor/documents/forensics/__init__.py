@@ -2,7 +2,8 @@
 
 Kinds of facts: `line-without-template`, `impossible-digits`, `cadence`, `missing-lines` (provenance of lines),
 `source-differs`, `code-size`, `foreign-setting`, `undocumented-setting` (another revision), `not-monotone`,
-`step-average`, `quotient`, `running-mean`, `round-sequence`, `initial-loss`, `schedule` (arithmetic), `copied-log`.
+`step-average`, `quotient`, `quotient-between-logs`, `running-mean`, `round-sequence`, `initial-loss`, `schedule`
+(arithmetic), `copied-log`.
 
 Strengths: "contradiction" cannot be, given this program; "suspicious" has an innocent reading that should be shown
 to be the case (an earlier revision, several runs in one file); "notable" is worth a look and proves nothing.
@@ -13,6 +14,7 @@ from __future__ import annotations
 import dataclasses
 
 from auditor.case import Case
+from auditor.documents.forensics.between import between_logs
 from auditor.documents.forensics.context import MAX_SOURCES, build_context, view
 from auditor.documents.forensics.numbers import arithmetic, initial_loss
 from auditor.documents.forensics.provenance import provenance, sharpen
@@ -45,13 +47,14 @@ def forensics(
 
     context = build_context(submission, program, logs)
     facts: list[ForensicFact] = []
-    for log in logs:
-        seen = view(context, log)
+    views = [view(context, log) for log in logs]
+    for log, seen in zip(logs, views, strict=True):
         facts += provenance(context, seen)
         facts += revision(context, seen)
         facts += arithmetic(context, seen)
         facts += initial_loss(context, seen, vocabulary(context, log))
         facts += schedule(context, seen)
+    facts += between_logs(views)
     facts += copied_logs(submission, logs, corpus_index)
     facts = _grouped(_ablations(sharpen(facts), logs))
     return sorted(facts, key=lambda item: _ORDER.get(item.strength, 3))
