@@ -5,6 +5,7 @@ from __future__ import annotations
 import datetime as dt
 
 from auditor.case import Case
+from auditor.documents.metric import DOCUMENTS
 from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
@@ -14,19 +15,21 @@ from rules.examples import SP1024_BYTES, runs, variant
 from rules.support import failed, number
 from rules.testimony import ORDER_WITNESSES
 
-# BOS credited with one to five bytes, 50,000 times, lies above every full count and below every other known defect.
-CREDIT = range(151_125_000, 151_335_000)
+# The spelling of a control piece has one to five bytes; an exact line gives them to a tenth, whatever tail is cut.
+CREDIT, NEAR = range(1, 6), 0.1
 
 
 def decide(case: Case) -> Finding:
-    """50,000 document starts with credited bytes show as 50,000 to 250,000 bytes too many."""
+    """50,000 document starts with credited bytes show as a whole multiple of 50,000 bytes too many."""
     found = accounts(case)
     for account in found:
         size = account.denominator.bytes
-        if size is not None and size.width < 10_000 and round(size.middle) in CREDIT:
-            extra = size.middle - SP1024_BYTES
+        if size is None or account.denominator.accepted or size.width >= 10_000:
+            continue
+        credit = (size.middle - SP1024_BYTES) / DOCUMENTS
+        if round(credit) in CREDIT and abs(credit - round(credit)) <= NEAR:
             return failed(
-                f"about {extra / 50_000:.1f} bytes are credited to each of 50,000 document starts: "
+                f"about {credit:.1f} bytes are credited to each of {number(DOCUMENTS)} document starts: "
                 f"{number(size.middle)} bytes",
                 [account.evidence],
             )

@@ -8,10 +8,11 @@ from auditor.case import Case
 from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
-from rules.byte_accounts import by_denominator
+from rules.byte_accounts import accounts, by_denominator
 from rules.byte_code import with_code, with_formula
 from rules.example_program import EVALUATION, edited, program
 from rules.examples import runs, variant, without_loss
+from rules.support import warned
 from rules.testimony import ORDER_WITNESSES
 
 
@@ -23,6 +24,9 @@ def decide(case: Case) -> Finding:
         "loss and BPB do not belong together",
         ORDER_WITNESSES,
     )
+    more = [account for account in accounts(case) if account.denominator.kind == "slightly more bytes"]
+    if more and logged.status is Status.UNKNOWN:
+        return warned(more[0].denominator.reason, [account.evidence for account in more])
     # A right table and sum do not settle how sums of ranks and batches are put together.
     counted = with_code(case, logged, ("byte counts differ from the text",), decides=False)
     return with_formula(case, counted, FAULTS)

@@ -103,6 +103,8 @@ def test_four_digits_still_tell_the_full_set_from_a_double_space(loss: float) ->
         (40_540_160, 141_000_000, "not the canonical bytes", False, "sp8192"),
         (51_000_000, 151_080_500, "full validation set", True, ""),
         (50_905_088, 150_746_026, "fewer bytes", None, ""),
+        (62_021_632, 151_202_254, "full validation set", True, "sp1024"),  # 50,000 targets fewer than announced
+        (62_021_845, 151_289_053, "slightly more bytes", None, "sp1024"),
         (261_120, 849_823, "partial", False, ""),
         (62_021_632, 158_000_000, "not the canonical bytes", False, "sp1024"),
     ],
