@@ -9,6 +9,7 @@ from auditor.static.library import COLLECTS
 from auditor.static.values import (
     COUNTS,
     FLAG,
+    GATE,
     GRAPH,
     PARAMS,
     SCORED,
@@ -16,6 +17,7 @@ from auditor.static.values import (
     UNKNOWN,
     WHERE,
     Value,
+    file_parts,
     join,
     moved_back,
 )
@@ -125,6 +127,10 @@ class Assignments:
         number = value.known and isinstance(value.const, int | float)
         return number or isinstance(value.obj, Mapping | Listing) or any(f[0] in (TOKENS, COUNTS) for f in facts)
 
+    def clears(self, index: Value, value: Value) -> bool:
+        """`weights[:, sums == 0] = 0`: places picked by a comparison are emptied, nothing is counted."""
+        return value.known and not value.const and any(f[0] == GATE for f in self.spread(index))
+
     def store_item(self, held: Value, index: Value, value: Value, tally: bool | None = None) -> None:
         """`held[index] = value`; `tally` says whether the entry is a count where the caller knows."""
         obj = held.obj
@@ -139,8 +145,10 @@ class Assignments:
                 if facts and (self.tallies(value) if tally is None else tally):
                     table = self.table_of(obj)
                     kept = Value(value.facts | facts | {table}, UNKNOWN, value.obj, value.at, solid=value.solid)
-                    self.table_update(kept, facts)
-                self.journal.put(obj.slots, "sum", join(obj.slots.get("sum"), kept))
+                    if not value.known or value.const:  # an entry that begins with nothing counts nothing yet
+                        self.table_update(kept, facts)
+                for part in ("sum", *(file_parts(self.spread(index)) or ("other keys",))):
+                    self.journal.put(obj.slots, part, join(obj.slots.get(part), kept))
         elif isinstance(obj, Listing):
             items = obj.items
             if (
@@ -168,7 +176,7 @@ class Assignments:
             facts = self.used(value) if keyed else moved_back(self.used(value), index.offset)
             if not any(f[0] in (TOKENS, SCORED) for f in facts):
                 facts |= {(WHERE, *iteration) for iteration in value.at}
-            if keyed and any(f[3] >= 0 for f in keyed):
+            if keyed and any(f[3] >= 0 for f in keyed) and not self.clears(index, value):
                 self.mark_table(held)
                 facts |= keyed
             self.mutate(held, facts, overwrite=False)

@@ -14,8 +14,10 @@ from auditor.static.values import (
     TOKENS,
     UNKNOWN,
     WHERE,
+    Facts,
     Value,
     constant,
+    file_parts,
     join,
     limited,
     picked,
@@ -59,16 +61,18 @@ class Subscripts:
         return self.subscript(held, index, isinstance(node.slice, ast.Slice))
 
     def beginning(self, held: Value, cut: ast.Slice, index: Value) -> Value:
-        """`stream[:100_000]`, `stream[:n // 2]`: the front of the whole validation stream, a fixed number or share."""
+        """`stream[:100_000]`, `stream[:n // 2]`, `stream[n // 10:]`: whole but for a fixed number or share."""
         whole = any(f[0] == TOKENS and f[1] == "val" and not f[2] for f in held.facts)
-        if not whole or index.at or cut.upper is None or cut.step is not None or cut.lower is not None:
+        ends = [end for end in (cut.lower, cut.upper) if end is not None]
+        if not whole or index.at or len(ends) != 1 or cut.step is not None:
             return held
-        bound = self.eval(cut.upper)
+        bound = self.eval(ends[0])
+        front = cut.upper is not None
         proven = bound.known and isinstance(bound.const, int) and (FLAG, "default") not in bound.facts
         if proven and MIN_PREFIX < bound.const < FULL_STREAM:
-            words = f"takes the first {bound.const:,} tokens"
-        elif _share(cut.upper):
-            words = f"takes a share of the stream: {ast.unparse(cut.upper)}"[:100]
+            words = f"takes the first {bound.const:,} tokens" if front else f"leaves {bound.const:,} tokens out"
+        elif _share(ends[0]):
+            words = f"{'takes' if front else 'leaves out'} a share of the stream: {ast.unparse(ends[0])}"[:100]
         else:
             return held
         facts = held.facts | {(FLAG, "partial", self.here(), words)}
@@ -112,7 +116,7 @@ class Subscripts:
         key_tokens = frozenset(f for f in keys if f[0] in (TOKENS, LEARNT, COUNTS))
         if any(f[0] == TABLE for f in facts):
             # Without a token in the index it is a slice or one of several tables: nothing was looked up yet.
-            facts = self.table_read(facts, keys) if key_tokens else facts
+            facts = self.table_read(facts, within_row(facts, keys)) if key_tokens else facts
         else:
             facts = self.reread(facts, keys)
             if key_tokens and any(f == (FLAG, "distribution") for f in facts):
@@ -165,7 +169,11 @@ class Subscripts:
                 return found
         keys = self.spread(index)
         out: Value | None = obj.slots.get("sum")
-        if not index.known:
+        parts = file_parts(keys)
+        if parts:
+            # A cache by file: what was read from the files of one split is not found under those of another.
+            out = self.merged(tuple(obj.slots[part] for part in (*parts, "other keys") if part in obj.slots))
+        elif not index.known:
             for key, value in obj.slots.items():
                 if key != "sum" and isinstance(key, tuple):
                     out = join(out, value) if out is not None else value
@@ -175,6 +183,7 @@ class Subscripts:
         if counted and not key_facts and obj.slots.get("$table") not in counted:
             # A dict of tables, one for each order: the row is a table that nobody has read yet.
             return self.placed(out, index.at)
+        keys = within_row(held.facts, keys)
         if counted:
             facts = self.table_read(out.facts, NONE if isinstance(out.obj, Mapping) else keys)
         elif key_facts:
@@ -185,6 +194,13 @@ class Subscripts:
         fresh = Value(facts, out.const, out.obj, out.at | index.at, out.base or out, out.solid)
         fresh.others = out.others
         return fresh
+
+
+def within_row(held: Facts, keys: Facts) -> Facts:
+    """Facts of a key; of one that picks a token in the row of a context, what its id was made of is no key."""
+    tables = {f[1] for f in held if f[0] == TABLE}
+    row = any(f[0] == COUNTS and f[1] not in tables for f in held)
+    return frozenset(f for f in keys if f[:2] != (FLAG, "joined")) if row else keys
 
 
 def _share(bound: ast.expr) -> bool:

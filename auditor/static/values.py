@@ -170,9 +170,7 @@ def moved_back(facts: Facts, offset: int) -> Facts:
     """Facts of what is stored `offset` positions further on: `out[:, 1:] = f(x[:, 1:])` is in step with `x`."""
     if offset <= 0:
         return facts
-    return frozenset(
-        (TOKENS, f[1], f[2], max(0, f[3] - offset)) if f[0] == TOKENS and f[3] > 0 else f for f in facts
-    )
+    return frozenset((TOKENS, f[1], f[2], max(0, f[3] - offset)) if f[0] == TOKENS and f[3] > 0 else f for f in facts)
 
 
 def owners(facts: Facts, kind: str) -> set[Any]:
@@ -184,6 +182,11 @@ def named_file(facts: Facts, split: str, place: tuple[str, int]) -> Facts:
     """Facts of a path that is now known to name files of `split`; where it was named first is kept."""
     named = frozenset(f for f in facts if f[0] == FILE and f[1] == split)
     return frozenset(f for f in facts if f[0] != FILE) | (named or {(FILE, split, place)})
+
+
+def file_parts(facts: Facts) -> tuple[str, ...]:
+    """Parts of a dict that an unknown key belongs to: those of the splits whose files it names, if any."""
+    return tuple(sorted(f"files of {split}" for split in {f[1] for f in facts if f[0] == FILE}))
 
 
 def flagged(facts: Facts, name: str) -> bool:

@@ -308,3 +308,43 @@ def test_a_variable_set_during_the_run_no_longer_names_the_documented_file(own: 
     found = analyse(text, Effective({"PRIOR_PATH": "/data/prior.bin"}))
     events = [event for event in found.timeline.events() if isinstance(event, External) and event.kind == "path"]
     assert any("prior.bin" in event.detail for event in events) is opened
+
+
+# -- caches keyed by file ----------------------------------------------------------------------------------------------
+
+CACHED = """
+counts, shards = {}, {}
+
+def count_of(path):
+    key = str(path)
+    known = counts.get(key)
+    if known is not None:
+        return known
+    counts[key] = int(np.fromfile(path, dtype="<i4", count=256)[2])
+    return counts[key]
+
+
+def load_shard(path):
+    key = str(path)
+    if key not in shards:
+        shards[key] = np.fromfile(path, dtype="<u2", count=count_of(path), offset=1024)
+    return torch.from_numpy(shards[key].astype(np.int64))
+"""
+SHARDS = """
+def load_shard(path):
+    header = np.fromfile(path, dtype="<i4", count=256)
+    tokens = np.fromfile(path, dtype="<u2", count=int(header[2]), offset=1024)
+    return torch.from_numpy(tokens.astype(np.int64))
+"""
+RANDOM = (
+    "            for start in range(rank * per_rank, shard.numel() - per_rank - 1, args.batch_tokens):\n",
+    "            for start in np.random.permutation(count_of(path) - per_rank - 1):\n",
+)
+
+
+def test_a_cache_by_file_keeps_the_splits_apart() -> None:
+    """Training that shares a cache with the validation loader does not train on validation tokens."""
+    result = analyse(program(data=edited(edited(DATA, SHARDS, CACHED), *RANDOM)))
+    assert status(result, "PG-C3-score-first") is Status.PASS
+    mixed = edited(CACHED, "def load_shard(path):\n    key = str(path)\n", "def load_shard(path):\n    key = 'last'\n")
+    assert status(analyse(program(data=edited(DATA, SHARDS, mixed))), "PG-D-val-in-train") is Status.FAIL
