@@ -214,16 +214,19 @@ class _Losses:
             self.event[part] = event["n"]
 
     def of_sums(self, sums: list[dict[str, Any]], kind: str) -> Occurrences:
-        ids = [event["ids"][event["ids"] < len(self.place)] for event in sums]
+        ids = [event["ids"][(event["ids"] >= 0) & (event["ids"] < len(self.place))] for event in sums]
         values = np.array([event["value"] for event in sums], dtype=np.float64)
-        return self._build(ids, values, np.array([event["n"] for event in sums]), sums[-1]["site"], kind)
+        terms = [_terms(event, len(part)) for event, part in zip(sums, ids, strict=True)]
+        return self._build(ids, values, np.array([event["n"] for event in sums]), sums[-1]["site"], kind, terms)
 
     def of_scores(self, scores: list[dict[str, Any]], kind: str) -> Occurrences:
         ids = [np.arange(event["base"], event["base"] + len(event["places"])) for event in scores]
         values = np.full(len(scores), np.nan)
         return self._build(ids, values, np.array([event["n"] for event in scores]), scores[-1]["site"], kind)
 
-    def _build(self, ids: list, values: np.ndarray, when: np.ndarray, site: int, kind: str) -> Occurrences:
+    def _build(
+        self, ids: list, values: np.ndarray, when: np.ndarray, site: int, kind: str, terms: list | None = None
+    ) -> Occurrences:
         flat = np.concatenate(ids) if ids else np.empty(0, np.int64)
         order = np.repeat(np.arange(len(ids)), [len(part) for part in ids])
         place = self.place[flat]
@@ -233,16 +236,31 @@ class _Losses:
         usable = np.isfinite(values) & (np.abs(own) > 1e-9)
         # Sums of log-probabilities are losses with the other sign.
         ratio = np.where(usable, np.abs(values) / np.where(usable, own, 1.0), 1.0)
+        loss = self.loss[flat] * ratio[order]
+        changed = np.abs(ratio - 1.0) > 1e-3
+        begins = np.searchsorted(order, np.arange(len(ids)))
+        for index, own_terms in enumerate(terms or []):
+            if own_terms is not None:
+                loss[begins[index] : begins[index] + len(own_terms)], changed[index] = own_terms, True
         return Occurrences(
             place[kept] & POSITION,
-            (self.loss[flat] * ratio[order])[kept],
+            loss[kept],
             self.event[flat][kept],
             order[kept],
-            np.abs(ratio - 1.0) > 1e-3,
+            changed,
             when,
             site,
             kind,
         )
+
+
+def _terms(event: dict[str, Any], count: int) -> np.ndarray | None:
+    """What a reduction added up, as losses; None where it added up what the model computed."""
+    terms = event.get("terms")
+    if terms is None or len(terms) != count or not np.isfinite(terms).all():
+        return None
+    terms = np.asarray(terms, dtype=np.float64)
+    return -terms if terms.sum() < 0 else terms
 
 
 # -- search ----------------------------------------------------------------------------------------------------------

@@ -2,13 +2,14 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import math
+from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
 from auditor.dynamic.attribution import Attribution, Printed, explain
-from auditor.dynamic.probes import Causal, Fair, causal, fair
+from auditor.dynamic.probes import DECISIVE, Causal, Fair, causal, fair
 from auditor.dynamic.run import RunResult, run_again
 from auditor.dynamic.streams import Future
 from auditor.submission import Submission
@@ -33,8 +34,9 @@ class Experiment:
         late: counted tokens of the first run that had shaped the model before they were scored; they beat chance too.
         derived: the program changed losses after the model. picked: it kept the smallest of several losses. tables: it
             wrote to tables of counts.
-        chance: least nats a token of the whole stream can be expected to cost; printed: the headline of the second run.
-            Only where the headline could not be attributed.
+        chance: nats that all tokens of the stream can be expected to cost at least; total: what the printed headline of
+            the second run makes of them, if it counts every token of the stream once; printed: that headline. Only where
+            it could not be attributed.
     """
 
     absent: str = ""
@@ -47,6 +49,7 @@ class Experiment:
     picked: bool = False
     tables: bool = False
     chance: float = 0.0
+    total: float = 0.0
     printed: Printed | None = None
 
 
@@ -63,14 +66,24 @@ def experiment(
         first: the finished run. claim: its headline with what it consists of.
         seconds: CPU time of the second run.
     """
+    obstacle = obstacle_to(first, claim)
+    if obstacle:
+        return Experiment(obstacle)
+    return compare(first, claim, *repeat(submission, program, first, seconds))
+
+
+def obstacle_to(first: RunResult, claim: tuple[Printed, Attribution | None] | None) -> str:
+    """Why a run is not repeated, "" when nothing stands against it."""
     if claim is None:
-        return Experiment("the first run printed no result")
+        return "the first run printed no result"
     took = first.cpu_seconds or first.seconds
-    if took > LONGEST:
-        return Experiment(f"the first run took {took:.0f} s, which leaves no time for a second one")
-    future = Future(seed=len(program.main.text) if program.main else 0)
-    again = run_again(submission, program, first.plan, future.apply, seconds=seconds)
-    return compare(first, claim, again, future)
+    return f"the first run took {took:.0f} s, which leaves no time for a second one" if took > LONGEST else ""
+
+
+def repeat(submission: Submission, program: Program, first: RunResult, seconds: float) -> tuple[RunResult, Future]:
+    """Run a submission again on a stream with another future."""
+    future = Future(first.plan.vocab_size, seed=len(program.main.text) if program.main else 0)
+    return run_again(submission, program, first.plan, future.apply, seconds=seconds), future
 
 
 def compare(
@@ -83,18 +96,28 @@ def compare(
     second = explain(again.events, again.dataset_bytes, printed.label).claim
     if second is None:
         return Experiment("the second run printed no result", again.seconds)
-    if attribution is None or second[1] is None:
-        chance = float(np.log(future.choices).sum()) / (len(future.choices) - 1)
-        return Experiment(_UNEXPLAINED, again.seconds, future.start, chance=chance, printed=second[0])
-    return Experiment(
-        seconds=again.seconds,
-        start=future.start,
-        causal=causal(first.events, attribution, again.events, second[1], future.start),
-        fair=fair(again.events, second[1], future, len(again.dataset_bytes)),
-        derived=attribution.derived or second[1].derived,
-        picked="min" in (attribution.how, second[1].how),
-        tables=any(event["kind"] == "table" for event in first.events),
+    made = Experiment(
+        seconds=again.seconds, start=future.start, tables=any(event["kind"] == "table" for event in first.events)
     )
+    if second[1] is None:
+        chance, total = float(future.cost.sum()), _total(second[0], again.dataset_bytes)
+        return replace(made, absent=_UNEXPLAINED, chance=chance, total=total, printed=second[0])
+    made = replace(
+        made,
+        fair=fair(second[1], future),
+        derived=second[1].derived or (attribution is not None and attribution.derived),
+        picked="min" in (second[1].how, attribution.how if attribution else ""),
+    )
+    if attribution is None:
+        return replace(made, absent=_UNEXPLAINED)
+    return replace(made, causal=causal(first.events, attribution, again.events, second[1], future.start))
+
+
+def _total(printed: Printed, token_bytes: np.ndarray) -> float:
+    """Nats of the whole stream by a printed result that counts every token once."""
+    if printed.loss is not None and printed.loss > 0:
+        return printed.loss * (len(token_bytes) - 1)
+    return printed.bpb * math.log(2) * float(token_bytes.sum()) if printed.bpb else math.inf
 
 
 _UNEXPLAINED = "the headline could not be attributed to recorded losses"
@@ -107,11 +130,19 @@ def probed(made: Experiment, account: Account) -> list[Probed]:
     """The results as events, placed at the line that computes the losses."""
     if made.printed is not None:
         return _unexplained(made, account)
-    if made.causal is None or made.fair is None:
-        return []
     scored = next((event for event in account.events if event.get("n") in account.counted), None)
-    default = account.place(scored) if scored else Place(account.main, 1)
-    return [_causality(made, account, default), _normalisation(made, default), _repeatability(made.causal, default)]
+    default = account.place(scored) if scored else _said(account)
+    found = [_normalisation(made, default)] if made.fair is not None else []
+    if made.causal is not None:
+        found += [_causality(made, account, default), _repeatability(made.causal, default)]
+    return found
+
+
+def _said(account: Account) -> Place:
+    """The line that printed the headline."""
+    claim = account.explained.claim
+    said = next((event for event in account.events if claim and event.get("n") == claim[0].event), None)
+    return account.place(said) if said else Place(account.main, 1)
 
 
 def gradients(events: list[dict[str, Any]]) -> tuple[int, int]:
@@ -122,16 +153,14 @@ def gradients(events: list[dict[str, Any]]) -> tuple[int, int]:
 
 def _unexplained(made: Experiment, account: Account) -> list[Probed]:
     """A headline nobody can take apart may still be lower than anything honest on a stream that is mostly random."""
-    loss = made.printed.loss
-    if loss is None or not 0 < loss < made.chance - 0.1:
+    if made.chance - made.total < DECISIVE:
         return []
-    said = next((event for event in account.events if event["kind"] == "print"), None)
     text = (
-        f"the printed {loss:.4f} nats a token are less than the {made.chance:.4f} that chance allows on average over the "
-        "stream; which recorded losses they consist of could not be found"
+        f"the printed result {made.printed.text[:100]!r} amounts to {made.total:,.0f} nats for the whole stream; what was "
+        f"drawn at random in it costs any honest scorer {made.chance:,.0f} or more, unless tokens were left out; which "
+        "recorded losses it consists of could not be found"
     )
-    place = account.place(said) if said else Place(account.main, 1)
-    return [Probed(place, "normalisation", None, text, doubt=True)]
+    return [Probed(_said(account), "normalisation", None, text, doubt=True)]
 
 
 def _causality(made: Experiment, account: Account, default: Place) -> Probed:
@@ -174,21 +203,30 @@ def _normalisation(made: Experiment, place: Place) -> Probed:
     found, question = made.fair, "normalisation"
     if found.holds is None:
         return Probed(place, question, None, f"only {found.tokens} of the replaced tokens count")
-    numbers = (
-        f"{found.tokens:,} random tokens cost {found.loss / found.tokens:.3f} nats each, chance allows no less than "
-        f"{found.chance / found.tokens:.3f}"
-    )
-    if found.mass is not None:
-        numbers += f"; the ids that could have stood there are given {found.mass:.3g} ± {found.error:.2g} together"
+    numbers = _numbers(found)
     if not found.holds:
         if made.late:
             return Probed(place, question, None, f"{numbers}: the scored tokens had shaped the model before")
         return Probed(place, question, False, f"{numbers}: no distribution fixed before a token is known does that")
     if made.derived or made.picked or made.tables:
         why = "chosen or changed after the model" if made.derived or made.picked else "beside tables of counts"
-        return Probed(place, question, None, f"{numbers}; the counted losses are {why}, which this stream hardly uses")
+        text = f"{numbers}; the counted losses are {why}, and nothing here shows that they exceed what is allowed"
+        return Probed(place, question, None, text)
     text = f"each counted loss is a cross entropy over the whole vocabulary, added up unchanged; {numbers}"
     return Probed(place, question, True, text)
+
+
+def _numbers(found: Fair) -> str:
+    """The bet in words."""
+    text = (
+        f"{found.tokens:,} tokens drawn at random cost {found.loss / found.tokens:.3f} nats each, where the distribution "
+        f"they were drawn from pays {found.chance / found.tokens:.3f}"
+    )
+    if found.mass is not None:
+        text += f"; all ids that could have stood there are given {found.mass:.3g} ± {found.error:.2g} together"
+    if found.evidence >= DECISIVE:
+        text += f"; odds of 10^{found.evidence / math.log(10):.0f} to one that they are given more than one"
+    return text
 
 
 def _repeatability(found: Causal, place: Place) -> Probed:

@@ -129,6 +129,13 @@ _SEQUENCES = 2048
 _SLOW = re.compile(
     r"^(use_)?(fused|triton)_(softcap(ped)?_)?(ce|cross_entropy|loss|kernels?)(_enabled)?$|^use_triton$|^use_fused_\w+$"
 )
+# Tables of counts, addressed by hashes. What counts is how many tokens share a row, so rows shrink with the stream.
+_TABLE = re.compile(
+    r"(^|_)(n|num)?_?(buckets?|slots|hash_?(size|slots|mod|rows)|table_size|cache_size)(_size|_count)?$"
+)
+_TABLE_BITS = re.compile(r"(bucket|hash|table|cache|slot)s?_?bits$|^log2_(buckets|slots)$")
+_LARGE_TABLE = 1 << 17  # rows; what a model learns for hashes is smaller
+VAL_TOKENS = 62_021_846  # of the whole validation stream
 _TRUTH = {"true": "1", "false": "0", "yes": "1", "no": "0", "on": "1", "off": "0"}
 _PAIRS = {word: pair for pair in (("false", "true"), ("no", "yes"), ("off", "on")) for word in pair}
 _PLACES = re.compile(r"path|dir$|file|run_id|tokenizer|device|rank|world_size|folder|pattern|glob|name$")
@@ -194,6 +201,9 @@ def _value(name: str, full: Any, default: Any, scale: Scale) -> Any:
     """Value of one setting in this run, None to leave it alone."""
     if _SLOW.search(name) and _SWITCH.match(str(full)):
         return 0
+    table = table_rows(name, _number(full), scale)
+    if table is not None:
+        return table
     size = _size(name, scale)
     if size is not None:
         off = str(full) in ("0", "-1", "", "0.0", "None", "False") and full is not None
@@ -208,6 +218,30 @@ def _value(name: str, full: Any, default: Any, scale: Scale) -> Any:
     if full is default or str(full) == str(default):
         return None
     return _fitting(full, default)
+
+
+def table_rows(name: str, full: float | None, scale: Scale) -> int | None:
+    """Rows (or the bits that number them) of a table of counts in this run, None where a setting is nothing of the kind.
+
+    Powers of two stay powers of two, because programs take the low bits of a hash.
+    """
+    name = name.lower()
+    if full is None or full != int(full):
+        return None
+    if _TABLE_BITS.search(name) and 17 <= full <= 32:
+        return int(full) - _halvings(scale)
+    return scaled_rows(int(full), scale) if _TABLE.search(name) and full >= _LARGE_TABLE else None
+
+
+def scaled_rows(full: int, scale: Scale) -> int:
+    """Rows that hold as many tokens each as `full` rows do at full scale, at least 8."""
+    rows = max(full >> _halvings(scale), 8)
+    return rows if full & (full - 1) == 0 else rows | 1
+
+
+def _halvings(scale: Scale) -> int:
+    """How often the stream of this run goes into the whole one, as a power of two."""
+    return (VAL_TOKENS // scale.val_tokens).bit_length() - 1
 
 
 def _fitting(full: Any, default: Any) -> Any:

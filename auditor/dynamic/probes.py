@@ -1,11 +1,12 @@
 """What a second run on a stream with another future shows: causality, normalisation, and whether runs repeat.
 
-Causality: losses of tokens before the altered ones must not move (`Causal`). Normalisation: the new tokens are random, so
-no distribution that is fixed before a token is known can beat chance on them (`Fair`). With m ids that could have stood at
-a position and probability p given to the one that does, m p is on average the probability given to all m of them, at most
-one for a distribution. The product of 1 + a (m p - 1) over positions, for any a in [0, 1], is then expected to stay below
-one, and exceeds 1 / q with probability q at most (Ville's inequality). No look at the code is needed, and training on
-tokens that are scored later, reading the target, and counts that exceed one all show.
+Causality: losses of tokens before the altered ones must not move (`Causal`). Normalisation: the new tokens are drawn from
+a known distribution q, so no distribution p that is fixed before a token is known can win a bet on them (`Fair`): whatever
+q is, the mean of p / q is the probability that p gives to all ids that may come, at most one. The product of
+1 + a (p / q - 1) over positions, for any a in [0, 1], is then expected to stay below one, and exceeds 1 / delta with
+probability delta at most (Ville's inequality), also for a scorer that knows q. No look at the code is needed, and training
+on tokens that are scored later, reading the target, choosing the better of two losses after the fact, and shares of counts
+that exceed one all show, the last ones because contexts come back under q.
 """
 
 from __future__ import annotations
@@ -23,7 +24,7 @@ from auditor.dynamic.streams import Future
 TOLERANCE = 1e-3
 # Evidence (natural log of the odds against chance) from which a result is called impossible by chance: 1 in 10^9.
 DECISIVE = math.log(1e9)
-_STAKES = (0.02, 0.1, 0.5, 1.0)
+_STAKES = (0.01, 0.03, 0.1, 0.3, 0.6, 1.0)
 _LEAST = 32
 
 
@@ -66,8 +67,8 @@ class Fair:
 
     Attributes:
         tokens: random tokens that count. chance, loss: nats of all of them by chance, and as counted.
-        mass: estimated probability a scorer gives to all ids that could have stood there, None when losses were changed
-            after the model and only their sums are known. error: standard error of the estimate.
+        mass: estimated probability a scorer gives to all ids that could have stood there, None when only the sum of
+            the losses is known. error: standard error of the estimate.
         evidence: natural log of the odds against a distribution fixed before each token was known.
     """
 
@@ -200,38 +201,29 @@ def _training(events: list[dict[str, Any]], limit: int = 64) -> list[np.ndarray]
 # -- normalisation -----------------------------------------------------------------------------------------------------
 
 
-def fair(events: list[dict[str, Any]], attribution: Attribution, future: Future, stream_length: int) -> Fair:
-    """Counted losses of the redrawn tokens against chance, in the run that had them."""
-    logs = np.zeros(stream_length)
-    known = min(stream_length, len(future.choices))
-    logs[:known] = np.log(future.choices[:known])
-    if attribution.derived:
-        return _by_sums(events, attribution, future, logs)
-    position, loss = attribution.position, attribution.loss
-    kept = (position >= future.start) & (logs[np.minimum(position, stream_length - 1)] > 0)
-    position, loss = position[kept], loss[kept]
-    position, rows = np.unique(position, return_index=True)  # a token counts once here, whatever the program does
-    gain = logs[position] - loss[rows]
-    odds = np.exp(np.clip(gain, -50.0, 50.0))
-    if not len(odds):
+def fair(attribution: Attribution, future: Future) -> Fair:
+    """Counted losses of the redrawn tokens against the distribution they were drawn from, in the run that had them."""
+    position, rows = np.unique(
+        attribution.position, return_index=True
+    )  # a token counts once, whatever the program does
+    drawn = (position < len(future.cost)) & (future.cost[np.minimum(position, len(future.cost) - 1)] > 0)
+    loss, cost = attribution.loss[rows[drawn]], future.cost[position[drawn]]
+    known = np.isfinite(loss)
+    loss, cost = loss[known], cost[known]
+    if not len(loss):
         return Fair(0, 0.0, 0.0, None, 0.0, 0.0)
-    evidence = _log_mean_exp([float(np.log1p(stake * (odds - 1.0)).sum()) for stake in _STAKES])
+    odds = np.exp(np.clip(cost - loss, -50.0, 50.0))
     error = float(odds.std() / math.sqrt(len(odds)))
-    return Fair(len(odds), float(logs[position].sum()), float(loss[rows].sum()), float(odds.mean()), error, evidence)
+    return Fair(len(odds), float(cost.sum()), float(loss.sum()), float(odds.mean()), error, evidence(odds))
 
 
-def _by_sums(events: list[dict[str, Any]], attribution: Attribution, future: Future, logs: np.ndarray) -> Fair:
-    """As `fair` where the program changed the losses before adding them: what it added up is compared, sum by sum."""
-    tokens, chance, loss, seen = 0, 0.0, 0.0, np.zeros(len(logs), dtype=bool)
-    for added in sums_of(events, attribution):
-        if (added.position < future.start).any() or seen[added.position].any():
-            continue  # reaches into the part that was not redrawn, or counts again
-        seen[added.position] = True
-        # A document's mark was not drawn; chance is taken to allow it for nothing.
-        tokens += int((logs[added.position] > 0).sum())
-        chance += float(logs[added.position].sum())
-        loss += added.value
-    return Fair(tokens, chance, loss, None, 0.0, chance - loss)
+def evidence(odds: np.ndarray) -> float:
+    """Natural log of what betting on `odds` (p / q of each token, q what it was drawn from) makes of a stake of one.
+
+    The stake is shared over several players, each of whom puts the same part of what he has on every token; the mean of
+    what they end with exceeds 1 / delta with probability delta at most where every p sums to one or less.
+    """
+    return _log_mean_exp([float(np.log1p(stake * (odds - 1.0)).sum()) for stake in _STAKES])
 
 
 @dataclass(frozen=True)

@@ -17,10 +17,13 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from auditor.dynamic.attribution import SPLIT_BITS
 from auditor.dynamic.dataset import Dataset, build
+from auditor.dynamic.inside.places import Repeats
 from auditor.dynamic.merge import merge, split
 from auditor.dynamic.plan import SCALES, Plan, make_plan
 from auditor.dynamic.sandbox import Layer, Outcome, Policy, run
+from auditor.dynamic.streams import VAL
 from auditor.submission import Submission
 from auditor.unpack import Program
 
@@ -137,7 +140,9 @@ def _obstacle(submission: Submission, program: Program) -> str:
 def _writes_beside_itself(result: RunResult) -> bool:
     """The submission is read-only where it stands; a program that insists gets a copy it may write to."""
     denied = ("PermissionError", "Read-only file system", "Permission denied")
-    return result.status == "stopped" and REPOSITORY in result.reason and any(w in result.reason for w in denied)
+    # A path without a root is below the folder that the program changed to.
+    inside = REPOSITORY in result.reason or re.search(r": '[^/']", result.reason)
+    return result.status == "stopped" and bool(inside) and any(w in result.reason for w in denied)
 
 
 def _worth_another(result: RunResult) -> bool:
@@ -195,12 +200,21 @@ def _attempt(
             models=tuple(dict.fromkeys(_MODEL.findall(text))),
             change=change,
         )
-        np.save(root / "data" / "table.npy", dataset.watermark.table)
+        _save(root / "data", dataset.watermark)
         script = _materialise(submission, root / "submission")
         policy = _policy(root, script, _inside(submission), plan, dataset, seconds, memory_bytes)
         policy.environment["WORLD_SIZE"] = str(ranks)
         outcome = run(policy)
     return _result(outcome, plan, dataset, seconds)
+
+
+def _save(folder: Path, mark: Watermark) -> None:
+    """What tells the recorder which tokens stand where."""
+    np.save(folder / "table.npy", mark.table)
+    if mark.redrawn is not None:
+        first = max(mark.redrawn - Repeats.GRAM, 0)
+        place = (mark.splits.index(VAL) << SPLIT_BITS) + first
+        np.savez(folder / "repeats.npz", tokens=mark.streams[VAL][first:], place=place)
 
 
 def _materialise(submission: Submission, folder: Path) -> str:
@@ -246,6 +260,8 @@ def _policy(
         "MASTER_ADDR": "127.0.0.1",
         "MASTER_PORT": "29500",
         "PYTHONDONTWRITEBYTECODE": "1",
+        # Programs written for a torch whose `load` unpickled anything; the sandbox is what contains that here.
+        "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1",
         "AUDITOR_VOCABULARY": str(plan.vocab_size),
         "AUDITOR_SETTINGS": json.dumps(
             {

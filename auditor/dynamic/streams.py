@@ -1,13 +1,18 @@
 """Validation streams with a future nobody can know: the data of the probe run.
 
-From a position on, every token but the document marks is drawn at random among the ids that keep the watermark intact
-(pairs of neighbours stay unique). How many ids could have stood at a position is known, so the shortest code length that
-any honest scorer can expect is known too: log of that number, in nats, summed over positions. Tokens before that position
-are those of the first run, so nothing honest that is computed before it may differ.
+From a position on, every token but the document marks is drawn from a distribution q that only its document's own past
+decides, and that is known exactly. Contexts come back all the time under q, so that caches, tables of counts and second
+passes are busy; now and then any id at all may come, so that probability given to ids that never come is missed. Tokens
+before that position are those of the first run, so nothing honest that is computed before it may differ.
+
+The likeliest token is, in parts of a document called chains, one of three ids that follow the last one; in parts called
+echoes, what stood at the same place of an earlier part. A document draws on nothing outside itself, so that the order in
+which documents are scored does not matter.
 """
 
 from __future__ import annotations
 
+import math
 from dataclasses import dataclass, field
 
 import numpy as np
@@ -16,6 +21,14 @@ from auditor.dynamic.watermark import UNKNOWN, Watermark
 
 BOS = 1
 VAL = "val"
+# Part of the stream that keeps its tokens: enough to compare, little enough that the rest says something of the whole, and
+# ending inside a chunk whatever the usual chunk sizes, so that what a chunk shares among its tokens shows.
+SHARE = 0.19
+_BLOCK = 48
+_SOURCE = 1  # block of a document that its echoes repeat
+_CORE = 24  # ids that follow others; few, so that contexts come back
+_FOLLOWERS = (0.85, 0.1, 0.05)
+_SURPRISES = {"chain": 0.3, "echo": 0.1}  # probability of any id at all
 
 
 @dataclass
@@ -23,36 +36,76 @@ class Future:
     """A redrawn end of the validation stream.
 
     Attributes:
+        vocab_size: ids of the tokenizer; any of them that may stand in text can come. 0: those of the watermark.
         share: part of the stream that stays as it is.
         seed: of the random draw.
         start: first position that was redrawn, set by `apply`.
-        choices: ids that could have stood at each position, int64, shape (tokens,); 1 where nothing was drawn.
+        cost: -ln q of the token that came, nats, float64, shape (tokens,); 0 where nothing was drawn. What an honest
+            scorer can expect to pay at least.
     """
 
-    share: float = 0.4
+    vocab_size: int = 0
+    share: float = SHARE
     seed: int = 0
     start: int = 0
-    choices: np.ndarray = field(default_factory=lambda: np.ones(0, dtype=np.int64))
+    cost: np.ndarray = field(default_factory=lambda: np.zeros(0))
 
     def apply(self, mark: Watermark) -> None:
-        """Redraw the end of the validation stream in place and bring the table of pairs up to date."""
+        """Redraw the end of the validation stream in place and take its old pairs out of the table."""
         stream = mark.streams[VAL].astype(np.int64)
         self.start = _start(stream, self.share)
-        self.choices = np.ones(len(stream), dtype=np.int64)
-        code = mark.splits.index(VAL)
-        table = mark.table
-        # Pairs of the old end are free again.
-        table[stream[self.start - 1 : -1], stream[self.start :]] = UNKNOWN
-        ordinary = np.unique(np.concatenate([ids[ids != BOS] for ids in mark.streams.values()])).astype(np.int64)
-        generator = np.random.default_rng(self.seed)
+        used = np.unique(np.concatenate([ids[ids != BOS] for ids in mark.streams.values()])).astype(np.int64)
+        ids = np.arange(used.min(), max(self.vocab_size, int(used.max()) + 1))
+        mark.table[stream[self.start - 1 : -1], stream[self.start :]] = UNKNOWN
+        self.cost = np.zeros(len(stream))
+        source = Source(ids, self.seed)
+        marks = np.flatnonzero(stream == BOS)
+        begins = marks[np.maximum(np.searchsorted(marks, np.arange(len(stream)), side="right") - 1, 0)]
         for position in range(self.start, len(stream)):
             if stream[position] != BOS:
-                follower_is_mark = position + 1 < len(stream) and stream[position + 1] == BOS
-                stream[position], self.choices[position] = _draw(
-                    table, ordinary, int(stream[position - 1]), follower_is_mark, generator
-                )
-            table[stream[position - 1], stream[position]] = (code << 24) + position
+                begin = max(int(begins[position]), self.start - 1)
+                stream[position], self.cost[position] = source.draw(stream[begin:position])
         mark.streams[VAL] = stream.astype(np.uint16)
+        mark.redrawn = self.start
+
+
+class Source:
+    """The distribution q: `draw` continues a document, `distribution` states what it draws from."""
+
+    def __init__(self, ids: np.ndarray, seed: int) -> None:
+        self.ids = ids
+        self.generator = np.random.default_rng(seed)
+        core = self.generator.permutation(ids)[:_CORE]
+        # Followers of every id, likeliest first, distinct; most of the core goes round in one long circle.
+        self.followers = core[
+            np.stack([self.generator.permutation(len(core))[: len(_FOLLOWERS)] for _ in range(int(ids.max()) + 1)])
+        ]
+        self.followers[core, 0] = np.roll(core, 1)
+        for place in range(1, len(_FOLLOWERS)):
+            self.followers[core, place] = np.roll(core, 1 + 5 * place)
+
+    def distribution(self, past: np.ndarray) -> tuple[float, np.ndarray, np.ndarray]:
+        """Probability of a surprise (spread evenly over all ids), and the likely ids with their share of the rest.
+
+        Args:
+            past: tokens of the document so far, its mark first, at least one.
+        """
+        block, offset = divmod(len(past) - 1, _BLOCK)
+        if block > _SOURCE and block % 2 == 0:
+            copied = past[1 + _SOURCE * _BLOCK + offset]
+            return _SURPRISES["echo"], np.array([copied]), np.ones(1)
+        last = min(int(past[-1]), len(self.followers) - 1)
+        return _SURPRISES["chain"], self.followers[last], np.array(_FOLLOWERS)
+
+    def draw(self, past: np.ndarray) -> tuple[int, float]:
+        """The next token of a document, and -ln of the probability it had, nats."""
+        surprise, likely, shares = self.distribution(past)
+        if self.generator.random() < surprise:
+            token = int(self.ids[self.generator.integers(len(self.ids))])
+        else:
+            token = int(likely[self.generator.choice(len(likely), p=shares)])
+        share = surprise / len(self.ids) + (1 - surprise) * float(shares[likely == token].sum())
+        return token, -math.log(share)
 
 
 def _start(stream: np.ndarray, share: float) -> int:
@@ -61,15 +114,3 @@ def _start(stream: np.ndarray, share: float) -> int:
         if not (stream[position - 2 : position + 3] == BOS).any():
             return position
     return max(len(stream) // 2, 2)
-
-
-def _draw(
-    table: np.ndarray, ordinary: np.ndarray, before: int, ends: bool, generator: np.random.Generator
-) -> tuple[int, int]:
-    """A token for one position, and among how many it was drawn."""
-    free = ordinary[table[before, ordinary] == UNKNOWN]
-    if ends:
-        free = free[table[free, BOS] == UNKNOWN]
-    if not len(free):
-        free = ordinary  # the watermark is lost here, the draw is not
-    return int(free[generator.integers(len(free))]), len(free)

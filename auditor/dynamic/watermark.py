@@ -40,12 +40,14 @@ class Watermark:
         vocab_size: ids are below it.
         table: int32, shape (vocab_size, vocab_size): place of the second token of a pair, as code * 2^24 + position,
             UNKNOWN for pairs that occur nowhere.
+        redrawn: position of the validation stream from which on pairs may repeat (a probe's), None when none do.
     """
 
     streams: dict[str, np.ndarray]
     splits: list[str]
     vocab_size: int
     table: np.ndarray
+    redrawn: int | None = None
 
     def locate(self, previous: np.ndarray, token: np.ndarray) -> tuple[np.ndarray, np.ndarray]:
         """Split code and stream position of `token` given its left neighbour; UNKNOWN where the pair is foreign.

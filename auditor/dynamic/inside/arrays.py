@@ -1,11 +1,12 @@
 """Losses that leave torch for numpy stay traced: an array that carries the ids of the losses in it.
 
-The same idea as `traces`: indexing and reshaping move the ids along, arithmetic keeps them, a sum reports them. What is
-copied into an ordinary array is lost from here on; the recorder notes that losses left torch, which is the fallback.
+The same idea as `traces`: indexing and reshaping move the ids along, arithmetic keeps them, a sum reports them. Arrays of
+floats that the program makes to fill them later take on the ids of what is written into them (`install`).
 """
 
 from __future__ import annotations
 
+import functools
 from collections.abc import Callable
 from typing import Any
 
@@ -15,10 +16,11 @@ NONE = -1
 
 
 class LossArray(np.ndarray):
-    """A numpy array of losses; `ids` has its shape. `counted` is called with (ids, value, how) for every sum."""
+    """A numpy array of losses; `ids` has its shape. `counted` is called with (ids, value, how, terms)
+    for every sum, `terms` being the numbers that were added up."""
 
     ids: np.ndarray | None
-    counted: Callable[[np.ndarray, float, str], None] | None
+    counted: Callable[..., None] | None
 
     def __array_finalize__(self, source: Any) -> None:
         self.ids = self.counted = None
@@ -38,9 +40,14 @@ class LossArray(np.ndarray):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         super().__setitem__(_plain(index), _plain(value))
-        if self.ids is not None and isinstance(value, LossArray) and value.ids is not None:
-            self.ids = self.ids.copy()
+        if isinstance(value, LossArray) and value.ids is not None:
+            self.ids = np.full(self.shape, NONE) if self.ids is None else self.ids.copy()
             self.ids[_plain(index)] = value.ids
+            self.counted = value.counted
+        elif self.ids is not None:
+            # Another number for the same token, unless it is nothing: then the token is left out.
+            self.ids = self.ids.copy()
+            self.ids[_plain(index)] = np.where(_plain(self)[_plain(index)] == 0, NONE, self.ids[_plain(index)])
 
     def reshape(self, *shape: Any, **kwargs: Any) -> Any:
         """As numpy's, ids included."""
@@ -76,9 +83,10 @@ class LossArray(np.ndarray):
         return _traced(result.view(LossArray), ids, source.counted)
 
     def _summed(self, source: LossArray, result: Any) -> None:
-        kept = source.ids[source.ids != NONE].reshape(-1)
-        if len(kept):
-            source.counted(kept, float(np.sum(np.asarray(result))), "sum")
+        inside = source.ids != NONE
+        if inside.any():
+            terms = _plain(source)[inside].astype(np.float64)
+            source.counted(source.ids[inside], float(np.sum(np.asarray(result))), "sum", terms)
 
     def __array_function__(self, function: Callable, types: Any, args: tuple, kwargs: dict) -> Any:
         if function is np.concatenate and args:
@@ -88,7 +96,24 @@ class LossArray(np.ndarray):
         return super().__array_function__(function, types, args, kwargs)
 
 
-def trace(array: np.ndarray, ids: np.ndarray, counted: Callable[[np.ndarray, float, str], None]) -> np.ndarray:
+def install(ours: Callable[[], bool]) -> None:
+    """Make the arrays of floats that the program creates ready to be traced. `ours`: whether the program is calling."""
+    for name in ("zeros", "empty", "full", "ones", "zeros_like", "empty_like", "full_like"):
+        setattr(np, name, _ready(getattr(np, name), ours))
+
+
+def _ready(real: Callable, ours: Callable[[], bool]) -> Callable:
+    @functools.wraps(real)
+    def made(*args: Any, **kwargs: Any) -> Any:
+        array = real(*args, **kwargs)
+        if type(array) is np.ndarray and array.dtype.kind == "f" and 1 <= array.ndim <= 2 and array.size > 1 and ours():
+            return array.view(LossArray)
+        return array
+
+    return made
+
+
+def trace(array: np.ndarray, ids: np.ndarray, counted: Callable[..., None]) -> np.ndarray:
     """A traced view of an array; `ids` of its shape, -1 where an element is no loss."""
     return _traced(array.view(LossArray), ids, counted)
 

@@ -80,7 +80,7 @@ def main(script: str, table: str) -> None:
         rank, line, fd = ranks.fork(fd)
     channel = Channel(fd)
 
-    places = Places(np.load(table))
+    places = Places(np.load(table), _repeats(table))
     recorder = Recorder(places, int(os.environ.pop("AUDITOR_VOCABULARY")), channel.emit)
     recorder.install()
     sys.stdout, sys.stderr = Tee(sys.stdout, recorder), Tee(sys.stderr, recorder)
@@ -108,6 +108,15 @@ def main(script: str, table: str) -> None:
     channel.flush()
     sys.stdout.flush()
     os._exit(code)
+
+
+def _repeats(table: str) -> tuple[np.ndarray, int] | None:
+    """The part of the stream in which pairs repeat, where this run has one."""
+    path = Path(table).with_name("repeats.npz")
+    if not path.exists():
+        return None
+    with np.load(path) as held:
+        return held["tokens"], int(held["place"])
 
 
 def _alarm(recorder: Any, channel: Channel) -> None:

@@ -1,7 +1,8 @@
 """Sizes that a program writes out where no setting reaches them: made smaller in its syntax tree before it is compiled.
 
-Only whole numbers change, never structure: constants of a module with the name of a size, and the defaults and keywords
-of functions that generate or collect calibration data. Lines stay what they are.
+Only whole numbers change, never structure: constants of a module with the name of a size, the defaults and keywords of
+functions that generate or collect calibration data or that evaluate, and rows of tables of counts wherever they are written
+down. Lines stay what they are.
 """
 
 from __future__ import annotations
@@ -11,7 +12,7 @@ import re
 from collections.abc import Callable, Iterator
 from typing import Any
 
-from auditor.dynamic.plan import Scale, planned
+from auditor.dynamic.plan import Scale, planned, scaled_rows, table_rows
 
 _COLLECTING = re.compile(r"calib|gptq|hessian|selfgen|self_gen|autoreg|ar_|generat", re.I)
 _COUNTS = re.compile(
@@ -20,6 +21,14 @@ _COUNTS = re.compile(
 _LENGTHS = re.compile(r"^(max_)?(seq|ctx|context|gen|new|block)_?(len|length|size|tokens)$")
 _BATCHES = re.compile(r"^(gen_)?batch_?(size|seqs)$|^bs$")
 _FEW = 4
+# At evaluation caches and weights learn between batches and chunks: there must be several.
+_EVALUATING = re.compile(r"eval|score|scoring|ttt|slid|ngram|n_gram|cache|adapt|valid", re.I)
+_EVAL_BATCHES = re.compile(r"^(eval_|val_|ttt_)?batch_?(size|seqs|windows|docs)$|^bs$")
+_CHUNKS = re.compile(r"chunk(_tokens|_size|_len)?$")
+_HASHES = re.compile(r"hash|key|bucket|n_?gram|ctx|slot", re.I)
+_TABLES = re.compile(r"n_?gram|cache|table|mixer|hash|count", re.I)
+# Masks with so many bits number rows of a table; wider ones are the width of a machine word or of a packed field.
+_MASK_BITS = (17, 23)
 
 
 class Shrinker:
@@ -27,56 +36,149 @@ class Shrinker:
 
     def __init__(self, scale: Scale, wanted: dict[str, str], tell: Callable[[str, Any, Any], None]) -> None:
         self.scale, self.wanted, self.tell = scale, wanted, tell
+        self.changed = False
 
     def shrink(self, tree: ast.Module) -> bool:
         """Change a tree in place; whether anything changed."""
-        changed = [self._module_constant(statement) for statement in tree.body]
+        self.changed = False
+        for statement in tree.body:
+            self._module_constant(statement)
         for node in ast.walk(tree):
-            if isinstance(node, ast.FunctionDef) and _COLLECTING.search(node.name):
-                changed += [self._collecting(name, value) for name, value in _defaults(node.args)]
-            elif isinstance(node, ast.Call) and _COLLECTING.search(_called(node.func)):
-                changed += [self._collecting(keyword.arg or "", keyword.value) for keyword in node.keywords]
-        return any(changed)
+            if isinstance(node, ast.FunctionDef):
+                self._function(node)
+            elif isinstance(node, ast.Call):
+                self._call(node)
+            elif isinstance(node, ast.Assign | ast.AnnAssign):
+                self._assignment(node)
+        return self.changed
 
-    def _module_constant(self, statement: ast.stmt) -> bool:
+    def _module_constant(self, statement: ast.stmt) -> None:
         if isinstance(statement, ast.Assign) and len(statement.targets) == 1:
             target, value = statement.targets[0], statement.value
         elif isinstance(statement, ast.AnnAssign) and statement.value is not None:
             target, value = statement.target, statement.value
         else:
-            return False
+            return
         if not isinstance(target, ast.Name) or not _whole(value):
-            return False
+            return
         full, new = planned(target.id, value.value, self.wanted, self.scale)
-        return self._set(target.id, value, new) if isinstance(new, int) and str(full) == str(value.value) else False
+        if isinstance(new, int) and str(full) == str(value.value):
+            self._set(target.id, statement, "value", new)
 
-    def _collecting(self, name: str, value: ast.expr) -> bool:
-        if not _whole(value):
-            return False
-        for pattern, limit in ((_COUNTS, _FEW), (_LENGTHS, self.scale.seq), (_BATCHES, _FEW)):
-            if pattern.search(name) and value.value > limit:
-                return self._set(name, value, limit)
-        return False
+    def _function(self, node: ast.FunctionDef) -> None:
+        """Defaults of a function, and of a class's `__init__`, which may hold a table."""
+        for name, values, index in _defaults(node.args):
+            new = self._sized(name, node.name, values[index])
+            if new is not None:
+                self._put(name, values, index, new)
 
-    def _set(self, name: str, node: ast.Constant, value: int) -> bool:
-        if node.value == value:
-            return False
-        self.tell(f"{name} in line {node.lineno}", node.value, value)
-        node.value = value
-        return True
+    def _call(self, node: ast.Call) -> None:
+        called = _called(node.func)
+        for keyword in node.keywords:
+            new = self._sized(keyword.arg or "", called, keyword.value)
+            if new is not None:
+                self._set(keyword.arg or "", keyword, "value", new)
+        if _TABLES.search(called):
+            for index, value in enumerate(node.args):
+                full = constant(value)
+                if full is not None and full >= 1 << 17 and full & (full - 1) == 0:
+                    self._put(called, node.args, index, scaled_rows(full, self.scale))
+
+    def _sized(self, name: str, owner: str, value: ast.expr) -> int | None:
+        """Value of this run for a default or keyword of a function, None to leave it alone."""
+        full = constant(value)
+        if full is None:
+            return None
+        rows = table_rows(name, full, self.scale)
+        if rows is not None:
+            return rows
+        limits = []
+        if _COLLECTING.search(owner):
+            limits += [(_COUNTS, _FEW), (_LENGTHS, self.scale.seq), (_BATCHES, _FEW)]
+        if _EVALUATING.search(owner):
+            limits += [(_EVAL_BATCHES, _FEW), (_CHUNKS, self.scale.chunk)]
+        return next((limit for pattern, limit in limits if pattern.search(name) and full > limit), None)
+
+    def _assignment(self, node: ast.Assign | ast.AnnAssign) -> None:
+        """Rows of a table given a name, and hashes brought down to them."""
+        targets = node.targets if isinstance(node, ast.Assign) else [node.target]
+        name = _called(targets[0])
+        full = constant(node.value) if node.value is not None else None
+        if full is not None:
+            rows = table_rows(name, full, self.scale)
+            if rows is None and "mask" in name.lower() and self._masks(full):
+                rows = scaled_rows(full + 1, self.scale) - 1
+            if rows is not None:
+                self._set(name, node, "value", rows)
+        elif node.value is not None and _HASHES.search(name):
+            for part in ast.walk(node.value):
+                self._hashed(name, part)
+
+    def _hashed(self, name: str, node: ast.AST) -> None:
+        """`hash & 0x3FFFFF` and `hash % 1000003`."""
+        if not isinstance(node, ast.BinOp) or (full := constant(node.right)) is None:
+            return
+        if isinstance(node.op, ast.BitAnd) and self._masks(full):
+            self._set(name, node, "right", scaled_rows(full + 1, self.scale) - 1)
+        elif isinstance(node.op, ast.Mod) and 1 << _MASK_BITS[0] <= full < 1 << 25:
+            self._set(name, node, "right", scaled_rows(full, self.scale))
+
+    def _masks(self, value: int) -> bool:
+        return value & (value + 1) == 0 and _MASK_BITS[0] <= value.bit_length() <= _MASK_BITS[1]
+
+    def _set(self, name: str, owner: Any, field: str, value: int) -> None:
+        node = getattr(owner, field)
+        if constant(node) != value:
+            self._tell(name, node, value)
+            setattr(owner, field, ast.copy_location(ast.Constant(value), node))
+
+    def _put(self, name: str, values: list, index: int, value: int) -> None:
+        if constant(values[index]) != value:
+            self._tell(name, values[index], value)
+            values[index] = ast.copy_location(ast.Constant(value), values[index])
+
+    def _tell(self, name: str, node: ast.expr, value: int) -> None:
+        self.changed = True
+        self.tell(f"{name} in line {node.lineno}", constant(node), value)
+
+
+def constant(node: ast.AST) -> int | None:
+    """Value of a whole number written out, also as `1 << 22`, `2**22`, `4 * 1024 * 1024` or `(1 << 22) - 1`."""
+    if isinstance(node, ast.Constant):
+        return node.value if type(node.value) is int else None
+    if not isinstance(node, ast.BinOp):
+        return None
+    left, right = constant(node.left), constant(node.right)
+    if left is None or right is None or max(abs(left), abs(right)) > 1 << 40:
+        return None
+    if isinstance(node.op, ast.LShift | ast.Pow) and not 0 <= right <= 40:
+        return None
+    make = _OPERATIONS.get(type(node.op))
+    return make(left, right) if make is not None else None
+
+
+_OPERATIONS: dict[type, Callable[[int, int], int]] = {
+    ast.LShift: lambda a, b: a << b,
+    ast.Pow: lambda a, b: a**b,
+    ast.Mult: lambda a, b: a * b,
+    ast.Sub: lambda a, b: a - b,
+    ast.Add: lambda a, b: a + b,
+}
 
 
 def _whole(node: ast.expr) -> bool:
     return isinstance(node, ast.Constant) and type(node.value) is int
 
 
-def _defaults(arguments: ast.arguments) -> Iterator[tuple[str, ast.expr]]:
+def _defaults(arguments: ast.arguments) -> Iterator[tuple[str, list, int]]:
+    """Name of every parameter with a default, with the list that holds it and its index there."""
     positional = [*arguments.posonlyargs, *arguments.args]
     with_default = positional[len(positional) - len(arguments.defaults) :]
-    yield from ((item.arg, value) for item, value in zip(with_default, arguments.defaults, strict=True))
-    pairs = zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)
-    yield from ((item.arg, value) for item, value in pairs if value is not None)
+    yield from ((item.arg, arguments.defaults, index) for index, item in enumerate(with_default))
+    for index, (item, value) in enumerate(zip(arguments.kwonlyargs, arguments.kw_defaults, strict=True)):
+        if value is not None:
+            yield item.arg, arguments.kw_defaults, index
 
 
-def _called(node: ast.expr) -> str:
+def _called(node: ast.AST) -> str:
     return node.attr if isinstance(node, ast.Attribute) else node.id if isinstance(node, ast.Name) else ""

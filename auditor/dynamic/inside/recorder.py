@@ -17,6 +17,7 @@ import numpy as np
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
+from auditor.dynamic.inside import arrays
 from auditor.dynamic.inside.lookahead import LookAhead
 from auditor.dynamic.inside.places import UNKNOWN, Places, Sites
 from auditor.dynamic.inside.traces import Traces
@@ -46,11 +47,13 @@ class Recorder:
         self.probabilities: dict[int, weakref.ref] = {}  # tensors compare elementwise, so no WeakSet
         self.state = State()
         self.ahead = LookAhead()
+        self.losses = Held()
 
     # -- hooks -----------------------------------------------------------------------------------------------------
 
     def install(self) -> None:
         """Attach to optimizers, modules and backward passes."""
+        arrays.install(lambda: not self.busy and self.sites.ours(2))
         register_optimizer_step_post_hook(lambda *args: self._step(args[0]))
         self.state.install()
         self._watch_forward_hooks()
@@ -208,10 +211,12 @@ class Recorder:
             return
         self._written()
         base = self.traces.begin(result, len(places))
+        flat = losses.detach().float().cpu().numpy()
+        self.losses.add(base, flat)
         number = self.event(
             "score",
             places=places.astype(np.int32),
-            losses=losses.detach().float().cpu().numpy(),
+            losses=flat,
             grad=bool(result.requires_grad),
             reduction=reduction,
             base=base,
@@ -231,10 +236,15 @@ class Recorder:
 
         result.register_hook(used)
 
-    def _counted(self, ids: np.ndarray, value: float, how: str) -> None:
-        """A sum of losses; losses read one by one at the same line become one event."""
+    def _counted(self, ids: np.ndarray, value: float, how: str, terms: np.ndarray | None = None) -> None:
+        """A sum of losses; losses read one by one at the same line become one event.
+
+        What was added up is told where the program had changed the losses before.
+        """
         if how != "item":
-            self.event("sum", ids=ids.astype(np.int64), value=value, how=how)
+            changed = terms is not None and not np.allclose(np.abs(terms), self.losses.of(ids), rtol=1e-4, atol=1e-5)
+            told = {"terms": terms.astype(np.float32)} if changed else {}
+            self.event("sum", ids=ids.astype(np.int64), value=value, how=how, **told)
             return
         site = self.sites.here()
         if self.single and self.single[0] != site:
@@ -310,6 +320,25 @@ class Recorder:
             self._updated("write", written)
         else:
             self.event("write", parameters=len(written), changes=self.state.numbers(written))
+
+
+class Held:
+    """Every recorded loss by its id."""
+
+    def __init__(self) -> None:
+        self.values = np.zeros(1 << 12, dtype=np.float32)
+
+    def add(self, base: int, losses: np.ndarray) -> None:
+        """Losses whose ids begin with `base`."""
+        if base + len(losses) > len(self.values):
+            grown = np.zeros(max(2 * len(self.values), base + len(losses)), dtype=np.float32)
+            grown[: len(self.values)] = self.values
+            self.values = grown
+        self.values[base : base + len(losses)] = losses
+
+    def of(self, ids: np.ndarray) -> np.ndarray:
+        """Losses with these ids."""
+        return self.values[ids]
 
 
 _Parameter = torch.nn.Parameter

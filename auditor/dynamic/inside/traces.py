@@ -48,9 +48,13 @@ NAMES = _MOVING | _CASTS | _ELEMENTWISE | _SUMS | _ADDING | _JOINING | _NUMPY | 
 
 
 class Traces:
-    """Shadows of the live tensors that hold losses. `counted` is called with (ids, value, how) for every reduction."""
+    """Shadows of the live tensors that hold losses.
 
-    def __init__(self, counted: Callable[[np.ndarray, float, str], None]) -> None:
+    `counted` is called with (ids, value, how, terms) for every reduction; `terms` are the numbers that were added up, one
+    for every id, None where they are not known.
+    """
+
+    def __init__(self, counted: Callable[..., None]) -> None:
         self.counted = counted
         self.shadows: dict[int, tuple[weakref.ref, torch.Tensor]] = {}
         self.next_id = 0
@@ -135,18 +139,21 @@ class Traces:
 
     def _sum(self, name: str, shadow: torch.Tensor, found: list, args: tuple, result: Any) -> None:
         ids = shadow.reshape(-1).numpy()
-        kept = ids[ids != NONE]
+        inside = ids != NONE
+        kept = ids[inside]
         if not len(kept):
             return
+        source = next((arg for arg, item in zip(args, found, strict=False) if item is shadow), None)
+        whole = source is not None and source.numel() == len(ids) and name not in ("dot", "inner")
+        terms = source.detach().double().reshape(-1).numpy()[inside] if whole else None
         if result is None:
-            source = next(arg for arg, item in zip(args, found, strict=False) if item is not None)
             value = float(source.detach().double().sum())
         elif name == "cumsum":
             return
         else:
             value = float(result.detach().double().sum())
             value *= len(kept) if name == "mean" else 1
-        self.counted(kept.copy(), value, name)
+        self.counted(kept.copy(), value, name, terms)
 
     def _mixed(self, shadow: torch.Tensor, args: tuple, kwargs: dict, result: Any) -> bool:
         """Whether a reduction leaves every loss on its own: it mixes each with other numbers and counts none."""
@@ -179,10 +186,13 @@ class Traces:
 
     def _setitem_(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any, found: list) -> None:
         target, index = args[0], args[1]
-        shadow = found[0] if found[0] is not None else torch.full(target.shape, NONE)
+        shadow = (found[0] if found[0] is not None else torch.full(target.shape, NONE)).clone()
         value = found[2] if len(found) > 2 else None
-        shadow = shadow.clone()
-        shadow[index] = value if value is not None else NONE
+        if value is not None:
+            shadow[index] = value
+        else:
+            # Another number for the same token, unless it is nothing: then the token is left out.
+            shadow[index] = torch.where(target.detach()[index] == 0, NONE, shadow[index])
         self._put(target, shadow)
 
     def _copy_(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any, found: list) -> None:
