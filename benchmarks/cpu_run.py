@@ -128,6 +128,8 @@ def _row(made: Testimony) -> dict:
         "seconds": round(made.run.seconds, 1),
         "cpu": round(made.run.cpu_seconds, 1),
         "attempts": made.run.attempts,
+        "cpu_total": round(made.run.cpu_total, 1),
+        "conditions": made.run.plan.conditions if made.run.plan else "",
         "peak_mib": made.run.peak_bytes >> 20,
         "headline": claim.text[:90] if claim else "",
         "explained": f"{why.how} {why.matched}" if why else "",

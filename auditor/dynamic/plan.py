@@ -10,7 +10,7 @@ from __future__ import annotations
 
 import re
 from collections.abc import Iterable
-from dataclasses import dataclass, field
+from dataclasses import dataclass, field, replace
 from typing import Any
 
 
@@ -42,6 +42,8 @@ class Scale:
     never: int = 0
 
 
+NEVER = 1_000_000  # a period that no run of this scale reaches
+TIMED = 8  # seconds of training where only the clock ends it
 # Tried in order: the second keeps the program's own head counts, the third is longer for programs with long documents.
 SCALES = (
     Scale(),
@@ -61,6 +63,8 @@ class Plan:
         notes: what was changed, for the report: name -> (full-scale value, value of this run).
         wanted: lower-case setting name -> value in force at full scale.
         writable: run from a copy of the folder that may be written to.
+        conditions: what differs from a run as documented, in words.
+        ranked: variables that `torchrun` sets are there. extra: files of the pull request laid beside the folder, by path.
     """
 
     environment: dict[str, str]
@@ -72,20 +76,24 @@ class Plan:
     notes: dict[str, tuple[str, str]] = field(default_factory=dict)
     wanted: dict[str, str] = field(default_factory=dict)
     writable: bool = False
+    conditions: str = ""
+    ranked: bool = True
+    extra: tuple[str, ...] = ()
 
 
+_PERIOD = r"^(val|eval)_loss_every$|^(val|eval)_every(_steps)?$|^(val|eval)_(interval|freq)$"
+_COUNT = r"^(num_)?(iterations|train_steps|max_steps|total_steps|num_steps|max_iters?|n_iters|max_iterations)$"
+_CLOCK = r"^max_wallclock|^wallclock_(cap|limit)|^max_seconds$|^max_train_seconds$"
 # (pattern over the lower-case name, value as a function of the scale). First match wins; anchors keep them apart.
 _SIZES: tuple[tuple[str, Any], ...] = (
-    (
-        r"^(num_)?(iterations|train_steps|max_steps|total_steps|num_steps|max_iters?|n_iters|max_iterations)$",
-        lambda s: s.steps,
-    ),
+    (_COUNT, lambda s: s.steps),
+    (r"^(phase|stage)_?\d+_(steps|iters|iterations)$", lambda s: s.steps),
     (r"(compile|autotune)?_?warmup_steps$|^warmup_iters$", lambda s: s.warmup),
     (r"momentum_warmup_steps$", lambda s: s.steps),
     (r"(warmdown|cooldown|decay)_(iters|steps)$", lambda s: max(s.steps // 2, 1)),
-    (r"^(val|eval)_loss_every$|^val_every$|^(val|eval)_(interval|freq)$", lambda s: s.never),
+    (_PERIOD, lambda s: s.never),
     (r"^train_log_every$|^log_every$", lambda s: max(s.steps // 2, 1)),
-    (r"^max_wallclock|^wallclock_(cap|limit)|^max_seconds$", lambda s: s.seconds),
+    (_CLOCK, lambda s: s.seconds),
     (r"^(swa|lawa|ema|save|checkpoint|ckpt)_(every|freq|interval)$", lambda s: 2),
     (r"^embedding_dim$|^embed_dim$|^emb_dim$", lambda s: s.width),
     (r"(model_dim|^d_model|^n_embd|hidden_dim|^dim|model_width)$", lambda s: s.width),
@@ -102,7 +110,6 @@ _SIZES: tuple[tuple[str, Any], ...] = (
     (r"^(val|eval)_batch_(tokens|size)$", lambda s: s.seq * s.batch),
     (r"^eval_stride$|^(sliding_)?(window_)?stride$|^val_stride$", lambda s: s.stride),
     (r"(eval|val|ttt|sliding|gptq|calib)\w*_batch_(seqs|size|windows)$|^eval_batch$", lambda s: 4),
-    (r"ttt_\w*chunk_size$", lambda s: s.seq // 4),
     (r"ttt_chunk(_tokens|_len)?$", lambda s: s.chunk),
     (r"ttt_(eval_|train_)?seq_len$", lambda s: s.seq),
     (r"ttt_(lora_)?(eval_)?batch_size$|ttt_batch_docs$", lambda s: 4),
@@ -118,13 +125,16 @@ _CAPS: tuple[tuple[str, int], ...] = (
     (r"(slot|ttt|prequant|adapt|distill|tune|delta|etlb|lbfgs)\w*_(steps|iters|max_steps)$", 2),
     (r"(lora|tt|low)_rank$", 4),
     (r"(max_train_chunks|max_chunks)$", 64),
-    (r"^kv_eval_(max_tokens|context_len)$", 512),
+    (r"^kv_eval_(max_tokens|context_len)$", 96),
     (r"(calib|gptq|hessian|search|score)\w*_(steps|rows|tensors|tokens|samples|batches)$", 64),
     (r"^(grad_accum(ulation)?(_steps)?)$", 2),
 )
 # A batch size without a unit: sequences when it is small, tokens when it is large.
 _BATCH = re.compile(r"^(micro_?|device_?|per_device_|local_)?batch(_size)?$")
 _SEQUENCES = 2048
+# A chunk without a unit: a part of a document when it is small, of the stream when it is large.
+_CHUNK = re.compile(r"ttt_\w*chunk_size$")
+_PART = 512
 # Kernels written in Triton are interpreted here, element by element; the path without them computes the same.
 _SLOW = re.compile(
     r"^(use_)?(fused|triton)_(softcap(ped)?_)?(ce|cross_entropy|loss|kernels?)(_enabled)?$|^use_triton$|^use_fused_\w+$"
@@ -154,6 +164,7 @@ def make_plan(settings: Iterable[Any], effective: dict[str, str], scale: Scale, 
         text: program source, searched for hints of the data set (byte vocabulary, byte sidecars).
     """
     settings = list(settings)
+    scale = _fitted(settings, scale, text)
     wanted = {name.lower(): value for name, value in effective.items()}
     plan = Plan({}, scale, *_data(settings, wanted, text), wanted=wanted)
     for setting in settings:
@@ -167,6 +178,36 @@ def make_plan(settings: Iterable[Any], effective: dict[str, str], scale: Scale, 
         elif _number(setting.default) is not None:  # what is computed from something else follows from it
             plan.attributes[f"{setting.owner}.{setting.name}"] = value
     return plan
+
+
+def _fitted(settings: list[Any], scale: Scale, text: str) -> Scale:
+    """A scale for programs that divide by their period, and for those that only the clock ends."""
+    names = {word.lower() for setting in settings for word in (setting.name, setting.environment) if word}
+    for period in (name for name in names if re.search(_PERIOD, name) and not scale.never):
+        divides = re.search(rf"%\s*[\w.]*\b{period}\b", text, re.I)
+        if divides and not re.search(rf"\b{period}\s*(>|and\b|!=|or\b)|\bif\s+[\w.]*\b{period}\b", text, re.I):
+            scale = replace(scale, never=NEVER)
+    if any(re.search(_CLOCK, name) for name in names) and not any(re.search(_COUNT, name) for name in names):
+        counted = re.search(
+            r"\b(ITERATIONS|MAX_STEPS|NUM_STEPS|TRAIN_STEPS)\b|range\(\s*[\w.]*(steps|iters|iterations)\b", text
+        )
+        scale = scale if counted else replace(scale, seconds=TIMED)
+    return scale
+
+
+def options_of_run(options: dict[str, str], plan: Plan) -> dict[str, Any]:
+    """Command line options of this run, as attributes without an owner: sizes made smaller, switches switched on.
+
+    A path stands for a file of another run, which is not here; it is left out.
+    """
+    found: dict[str, Any] = {}
+    for name, given in options.items():
+        if "/" in given or given.startswith("$"):
+            continue
+        _, value = planned(name, given, plan.wanted, plan.scale) if given else ("", None)
+        found[f".{name}"] = given if value is None else value
+        plan.notes[f"--{name}"] = (given, str(found[f".{name}"]))
+    return found
 
 
 def planned(name: str, default: Any, wanted: dict[str, str], scale: Scale, alias: str = "") -> tuple[Any, Any]:
@@ -212,6 +253,8 @@ def _value(name: str, full: Any, default: Any, scale: Scale) -> Any:
     number = _number(full)
     if _BATCH.search(name) and number is not None:
         return scale.seq * scale.batch if number > _SEQUENCES else min(int(number), scale.batch)
+    if _CHUNK.search(name) and number:
+        return scale.chunk if number > _PART else scale.seq // 4
     for pattern, cap in _CAPS:
         if re.search(pattern, name) and number is not None:
             return min(int(number), cap)

@@ -12,18 +12,19 @@ import tempfile
 import zlib
 from collections.abc import Callable, Iterator
 from dataclasses import asdict, dataclass, field
-from pathlib import Path
+from pathlib import Path, PurePosixPath
 from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from auditor.dynamic.attribution import SPLIT_BITS
+from auditor.dynamic.attribution import SPLIT_BITS, printed_results
 from auditor.dynamic.dataset import Dataset, build
 from auditor.dynamic.inside.places import Repeats
 from auditor.dynamic.merge import merge, split
-from auditor.dynamic.plan import SCALES, Plan, make_plan
+from auditor.dynamic.plan import Plan, make_plan, options_of_run
 from auditor.dynamic.sandbox import Layer, Outcome, Policy, run
 from auditor.dynamic.streams import VAL
+from auditor.dynamic.tries import Ended, Try, following
 from auditor.submission import Submission
 from auditor.unpack import Program
 
@@ -51,7 +52,7 @@ class RunResult:
 
     Attributes:
         status: "finished", "stopped" (crashed or hit a limit) or "not run"; `reason` says why.
-        seconds, cpu_seconds: wall and CPU time of the last attempt; attempts: how many plans were tried.
+        seconds, cpu_seconds: wall and CPU time of this attempt; attempts: how many were made, cpu_total: CPU time of all.
         events: what was recorded, arrays unpacked, in order.
         stdout: what the program printed.
         plan, dataset_bytes, val_tokens: scale-down used; official byte count of the validation stream by position.
@@ -70,6 +71,7 @@ class RunResult:
     dataset_bytes: np.ndarray | None = None
     layers: tuple[Layer, ...] = ()
     peak_bytes: int = 0
+    cpu_total: float = 0.0
 
 
 def run_submission(
@@ -80,11 +82,13 @@ def run_submission(
     seconds: float = 60.0,
     memory_bytes: int = 4096 * MIB,
     ranks: int = 1,
+    options: dict[str, str] | None = None,
 ) -> RunResult:
-    """Run the main script, with other plans when one does not fit; never raises for what the submission does.
+    """Run the main script, under other conditions when it comes to no score; never raises for what the submission does.
 
     Args:
         effective: settings in force by run command and log, name -> value.
+        options: flags of the documented command, tried when the program does nothing without them.
         seconds: CPU time of one attempt (of each rank); memory_bytes: of the whole process tree.
         ranks: 1, or 2 for a run in which evaluation is shared out.
 
@@ -95,20 +99,46 @@ def run_submission(
     if obstacle:
         return RunResult("not run", obstacle)
     settings = settings_of(program.main.text, submission.main_script)
-    result = RunResult("not run", "no plan fits")
-    for attempt, scale in enumerate(SCALES, 1):
-        plan = make_plan(settings, effective, scale, program.main.text)
+    tried, spent, best = [Try()], 0.0, RunResult("not run", "no plan fits")
+    while True:
+        now = tried[-1]
+        plan = _plan(now, settings, effective, options or {}, program.main.text)
         try:
             result = _attempt(submission, plan, program.main.text, seconds, memory_bytes, ranks=ranks)
             if _writes_beside_itself(result):
                 plan.writable = True
                 result = _attempt(submission, plan, program.main.text, seconds, memory_bytes, ranks=ranks)
         except ValueError as error:  # no data set for this vocabulary
+            if len(tried) > 1:
+                return best
             return RunResult("not run", f"no data for a vocabulary of {plan.vocab_size}: {error}")
-        result.attempts = attempt
-        if result.status == "finished" or not _worth_another(result):
-            break
-    return result
+        result.attempts, spent = len(tried), spent + result.cpu_seconds
+        best = result if len(tried) == 1 or _further(result, best) else best
+        after = following(tried, _ended(result), submission, options)
+        # A program that is slow may be tried once more; one that fails late is not worth its tries' time.
+        if after is None or (spent >= seconds and len(tried) > 1):
+            best.attempts, best.cpu_total = len(tried), spent
+            return best
+        tried.append(after)
+
+
+def _plan(now: Try, settings: list[Setting], effective: dict[str, str], options: dict[str, str], text: str) -> Plan:
+    given = ({**effective, **options} if now.options else effective) if now.documented else {}
+    plan = make_plan(settings, given, now.scale, text)
+    plan.conditions, plan.ranked, plan.extra = now.words, now.ranked, now.extra
+    if now.options:
+        plan.attributes |= options_of_run(options, plan)
+    return plan
+
+
+def _ended(result: RunResult) -> Ended:
+    return Ended(result.status == "finished", result.reason, bool(printed_results(result.events)))
+
+
+def _further(result: RunResult, best: RunResult) -> bool:
+    """Whether a try came further than those before: to a score, or to an end. The first reason says most otherwise."""
+    now, before = _ended(result), _ended(best)
+    return (now.finished and now.scored, now.finished) > (before.finished and before.scored, before.finished)
 
 
 def settings_of(text: str, path: str) -> list[Setting]:
@@ -143,25 +173,6 @@ def _writes_beside_itself(result: RunResult) -> bool:
     # A path without a root is below the folder that the program changed to.
     inside = REPOSITORY in result.reason or re.search(r": '[^/']", result.reason)
     return result.status == "stopped" and bool(inside) and any(w in result.reason for w in denied)
-
-
-def _worth_another(result: RunResult) -> bool:
-    """Shapes that do not fit may fit at another scale; a missing package or a time limit will not."""
-    words = (
-        "shape",
-        "size",
-        "divisible",
-        "divide",
-        "assert",
-        "dimension",
-        "index",
-        "range",
-        "view",
-        "must",
-        "modulo",
-        "zero",
-    )
-    return result.status == "stopped" and any(word in result.reason.lower() for word in words)
 
 
 def run_again(
@@ -202,8 +213,12 @@ def _attempt(
         )
         _save(root / "data", dataset.watermark)
         script = _materialise(submission, root / "submission")
+        for path in plan.extra:
+            (root / "extra" / path).parent.mkdir(parents=True, exist_ok=True)
+            (root / "extra" / path).write_bytes(submission.read(path))
         policy = _policy(root, script, _inside(submission), plan, dataset, seconds, memory_bytes)
-        policy.environment["WORLD_SIZE"] = str(ranks)
+        if ranks > 1:
+            policy.environment["WORLD_SIZE"] = str(ranks)
         outcome = run(policy)
     return _result(outcome, plan, dataset, seconds)
 
@@ -231,6 +246,12 @@ def _materialise(submission: Submission, folder: Path) -> str:
     return f"{_inside(submission)}/" + (main[len(base) :].lstrip("/") if base and main.startswith(base) else main)
 
 
+def _above(path: str) -> str:
+    """Folder from which a module is imported: the one above the outermost package a file is in."""
+    folder = PurePosixPath(path).parent
+    return str(folder.parent if PurePosixPath(path).name == "__init__.py" else folder).removeprefix(".").lstrip("/")
+
+
 def _inside(submission: Submission) -> str:
     """Path of the record folder in the sandbox: as deep below a repository as in a clone."""
     return (
@@ -243,7 +264,9 @@ def _inside(submission: Submission) -> str:
 def _policy(
     root: Path, script: str, inside: str, plan: Plan, dataset: Dataset, seconds: float, memory_bytes: int
 ) -> Policy:
+    ranked = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
     environment = {
+        **(ranked if plan.ranked else {}),
         "DATA_PATH": "/data",
         "DATA_DIR": "/data",
         "TOKENIZER_PATH": f"/data/{dataset.tokenizer.name}",
@@ -252,13 +275,8 @@ def _policy(
         "HOME": "/scratch",
         "TMPDIR": "/scratch",
         "PATH": "/usr/bin:/bin",
-        "RANK": "0",
-        "WORLD_SIZE": "1",
-        "LOCAL_RANK": "0",
         "VOCAB_SIZE": str(plan.vocab_size),
         "RUN_ID": "cpu",
-        "MASTER_ADDR": "127.0.0.1",
-        "MASTER_PORT": "29500",
         "PYTHONDONTWRITEBYTECODE": "1",
         # Programs written for a torch whose `load` unpickled anything; the sandbox is what contains that here.
         "TORCH_FORCE_NO_WEIGHTS_ONLY_LOAD": "1",
@@ -269,6 +287,7 @@ def _policy(
                 "wanted": plan.wanted,
                 "scale": asdict(plan.scale),
                 "writable": plan.writable,
+                "beside": sorted({f"{REPOSITORY}/{_above(path)}" for path in plan.extra}),
             }
         ),
         **plan.environment,
@@ -279,6 +298,7 @@ def _policy(
             (str(root / "data"), "/data"),
             (str(root / "data"), f"{REPOSITORY}/data"),
             (str(root / "submission"), inside),
+            *((str(root / "extra" / path), f"{REPOSITORY}/{path}") for path in plan.extra),
         ),
         environment=environment,
         wall_seconds=seconds * _PATIENCE * max(1.0, os.getloadavg()[0] / (os.cpu_count() or 1)),

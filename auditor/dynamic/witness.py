@@ -58,6 +58,7 @@ def testify(
     seconds: float = 60.0,
     probe: bool = False,
     progress: Callable[[str], None] | None = None,
+    options: dict[str, str] | None = None,
 ) -> Testimony:
     """Run a submission at reduced scale and say what it did; never raises for what the submission does.
 
@@ -67,13 +68,14 @@ def testify(
         seconds: CPU time of one attempt.
         probe: run it a second time on an altered stream to test causality and normalisation.
         progress: told in words what is being done.
+        options: flags of the documented command.
 
     Raises:
         SandboxUnavailable: this machine cannot contain an untrusted program.
     """
     tell = progress or (lambda words: None)
     tell("running the submission at reduced scale")
-    run = run_submission(submission, program, effective or {}, seconds=seconds)
+    run = run_submission(submission, program, effective or {}, seconds=seconds, options=options)
     tell("explaining the headline by recorded losses")
     made = from_run(run, submission, program, claimed_label)
     if not probe or made.timeline is None:
@@ -138,4 +140,13 @@ def testimony_of(
     effective = {**settings.environment, **settings.logged}
     claim = next(iter(case.headline.reported.values()), None) if case.headline is not None else None
     label = getattr(claim.result, "label", "") if claim is not None else ""
-    return testify(case.submission, case.program, effective, label, seconds=seconds, probe=probe, progress=progress)
+    return testify(
+        case.submission,
+        case.program,
+        effective,
+        label,
+        seconds=seconds,
+        probe=probe,
+        progress=progress,
+        options=settings.options,
+    )

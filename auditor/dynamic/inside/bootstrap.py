@@ -95,6 +95,7 @@ def main(script: str, table: str) -> None:
     _alarm(recorder, channel)
     sys.argv = [script]
     sys.path[0] = str(Path(script).parent)
+    sys.path[1:1] = given.get("beside", [])
     code = 0
     try:
         runpy.run_path(script, run_name="__main__")

@@ -187,9 +187,7 @@ class Pair(SingleRank):
             output.copy_(part)
         return Work(gather_list)
 
-    def scatter(
-        self, tensor: torch.Tensor, scatter_list: list | None = None, src: int = 0, *_: Any, **__: Any
-    ) -> Work:
+    def scatter(self, tensor: torch.Tensor, scatter_list: list | None = None, src: int = 0, *_: Any, **__: Any) -> Work:
         tensor.copy_(self._swap("scatter", scatter_list)[src][self._rank])
         return Work(tensor)
 

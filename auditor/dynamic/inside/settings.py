@@ -60,8 +60,11 @@ def _options(options: dict[str, Any]) -> None:
 
     def add_argument(self: Any, *flags: Any, **keywords: Any) -> Any:
         action = add(self, *flags, **keywords)
-        if action.dest in options and not isinstance(action.default, bool):
-            action.default, action.required = options[action.dest], False
+        given = options.get(action.dest)
+        if isinstance(action.const, bool) and isinstance(action.default, bool):
+            action.default = action.const if given == "" else action.default
+        elif given not in (None, ""):
+            action.default, action.required = given, False
         return action
 
     argparse._ActionsContainer.add_argument = add_argument  # type: ignore[method-assign]

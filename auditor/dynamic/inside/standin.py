@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import contextlib
 import functools
+import importlib.machinery
+import importlib.util
 import sys
 import threading
 import types
@@ -19,6 +21,7 @@ from torch.overrides import TorchFunctionMode
 
 GPU_NAME = "NVIDIA H100 80GB HBM3"
 GPU_BYTES = 80 << 30
+TORCH = "2.9.1+cu128"  # what most submissions ran on; programs compare with it
 
 
 class NotOnCpu(RuntimeError):
@@ -195,6 +198,7 @@ def _cuda() -> None:
     cuda.get_rng_state = lambda *_: torch.get_rng_state()
     cuda.set_rng_state = lambda state, *_: torch.set_rng_state(state)
     cuda.CUDAGraph = cuda.graph = cuda.make_graphed_callables = _refuse("CUDA graphs")
+    torch.__version__, torch.version.cuda = torch.torch_version.TorchVersion(TORCH), "12.8"
     cuda.nvtx = types.SimpleNamespace(range_push=lambda *_: None, range_pop=lambda: None, range=_Nothing)
 
 
@@ -212,7 +216,16 @@ def _generators() -> None:
 
     torch.load = load
     torch.Tensor.is_cuda = property(lambda self: True)
+    _attention_backends()
     torch.cuda.default_generators = (torch.default_generator,)
+
+
+def _attention_backends() -> None:
+    """Which kernel computes attention does not change what is computed, and a CPU has not those that programs insist on."""
+    for name in ("flash", "mem_efficient", "math", "cudnn"):
+        setattr(torch.backends.cuda, f"enable_{name}_sdp", lambda enabled: None)
+    torch.backends.cuda.sdp_kernel = _Nothing
+    torch.nn.attention.sdpa_kernel = _Nothing
 
 
 def _refuse(what: str) -> Callable:
@@ -262,6 +275,7 @@ def _modules() -> None:
         module = types.ModuleType(name)
         module.__getattr__ = _shell
         sys.modules.setdefault(name, module)
+    _helpers()
     from auditor.dynamic.inside import packages, triton
 
     triton.install(_refuse)
@@ -284,6 +298,44 @@ def _modules() -> None:
         return real(command, *args, **kwargs)
 
     subprocess.run = run
+
+
+class _Bar(_Nothing):
+    """A progress bar that shows nothing: the iterable itself with a bar's methods."""
+
+    def __init__(self, iterable: Any = (), *_: Any, **__: Any) -> None:
+        self.iterable = iterable
+
+    def __iter__(self) -> Any:
+        return iter(self.iterable if self.iterable is not None else ())
+
+    def __len__(self) -> int:
+        return len(self.iterable)
+
+    @staticmethod
+    def write(text: str = "", *_: Any, **__: Any) -> None:
+        print(text)
+
+
+def _helpers() -> None:
+    """Packages without influence on what is computed: progress bars, variables from a file that is not there, and a
+    minifier, whose output only counts as size."""
+    names: dict[str, dict[str, Any]] = {
+        "tqdm": {"tqdm": _Bar, "trange": lambda *bounds, **_: _Bar(range(*bounds))},
+        "tqdm.auto": {"tqdm": _Bar, "trange": lambda *bounds, **_: _Bar(range(*bounds))},
+        "dotenv": {"load_dotenv": lambda *_, **__: False, "find_dotenv": lambda *_, **__: ""},
+        "python_minifier": {"minify": lambda source, *_, **__: source},
+    }
+    for name, contents in names.items():
+        root = name.partition(".")[0]
+        if root in sys.modules and hasattr(sys.modules[root], "__file__"):
+            continue
+        if "." not in name and importlib.util.find_spec(name) is not None:
+            continue
+        module = types.ModuleType(name)
+        module.__path__, module.__spec__ = [], importlib.machinery.ModuleSpec(name, None)
+        module.__dict__.update(contents)
+        sys.modules.setdefault(name, module)
 
 
 def _distributed(world: Any) -> None:
