@@ -102,7 +102,8 @@ def run_submission(
     tried, spent, best = [Try()], 0.0, RunResult("not run", "no plan fits")
     while True:
         now = tried[-1]
-        plan = _plan(now, settings, effective, options or {}, program.main.text)
+        given = {**_variables(submission, now.shell), **effective}
+        plan = _plan(now, settings, given, options or {}, program.main.text)
         try:
             result = _attempt(submission, plan, program.main.text, seconds, memory_bytes, ranks=ranks)
             if _writes_beside_itself(result):
@@ -129,6 +130,16 @@ def _plan(now: Try, settings: list[Setting], effective: dict[str, str], options:
     if now.options:
         plan.attributes |= options_of_run(options, plan)
     return plan
+
+
+def _variables(submission: Submission, script: str) -> dict[str, str]:
+    """What a shell script of the folder sets, as text."""
+    if not script:
+        return {}
+    from auditor.documents.shell import read_shell
+
+    found = read_shell(script, submission.read(script)).environment
+    return {name: str(getattr(value, "text", value) or getattr(value, "value", value)) for name, value in found.items()}
 
 
 def _ended(result: RunResult) -> Ended:

@@ -33,6 +33,7 @@ class Try:
         scale: sizes. documented: settings that documents and logs show are in force; otherwise the program's defaults.
         ranked: variables that `torchrun` sets are there. options: with the documented command line options.
         extra: files of the pull request outside the record folder, by path, that are laid beside it.
+        shell: script of the folder whose variables are set, where documents and logs say nothing else.
         words: what differs from a run as documented, "" when nothing does.
     """
 
@@ -41,6 +42,7 @@ class Try:
     ranked: bool = True
     options: bool = False
     extra: tuple[str, ...] = ()
+    shell: str = ""
     words: str = ""
 
     def but(self, words: str, **changed: Any) -> Try:
@@ -89,7 +91,8 @@ def _candidates(tried: list[Try], ended: Ended, submission: Submission, options:
         return [last.but("at the smallest scale", scale=SMALL)] if len(tried) == 1 else []
     if "wall time over" in reason or "memory over" in reason:
         return []
-    return [*_by_error(tried, reason), *given, *_otherwise(last)]
+    scripts = [last.but(f"with the variables of {path}", shell=path) for path in launchers(submission)]
+    return [*_by_error(tried, reason), *given, *scripts[:1], *_otherwise(last)]
 
 
 def _by_error(tried: list[Try], reason: str) -> list[Try]:
@@ -110,6 +113,16 @@ def _otherwise(last: Try) -> list[Try]:
         first.but("with the program's own defaults", documented=False),
         first.but("started without ranks", ranked=False),
     ]
+
+
+def launchers(submission: Submission) -> list[str]:
+    """Shell scripts of the folder that start its main script, the one that sets most first."""
+    if submission.main_script is None:
+        return []
+    name = PurePosixPath(submission.main_script).name.encode()
+    texts = {path: submission.read(path, 1 << 16) for path in submission.files if path.endswith(".sh")}
+    starting = [path for path, text in texts.items() if re.search(rb"(?<![\w])" + re.escape(name), text)]
+    return sorted(starting, key=lambda path: (-texts[path].count(b"="), path))
 
 
 def elsewhere(reason: str, submission: Submission) -> tuple[str, ...]:

@@ -5,7 +5,7 @@ from __future__ import annotations
 import pytest
 
 from auditor.dynamic.plan import NEVER, SCALES, make_plan, options_of_run
-from auditor.dynamic.tries import LONG, MOST, SMALL, Ended, Try, elsewhere, following
+from auditor.dynamic.tries import LONG, MOST, SMALL, Ended, Try, elsewhere, following, launchers
 from auditor.static.settings import declared_settings
 from auditor.submission import Submission
 
@@ -81,6 +81,14 @@ def test_files_of_the_pull_request_outside_the_folder(reason: str, found: tuple[
     assert elsewhere(reason, made) == found
     item = after(reason, made=made)
     assert (item.extra if item else ()) == found
+
+
+def test_scripts_that_start_the_program_are_asked_for_variables() -> None:
+    made = submission(**{
+        f"{FOLDER}/run.sh": "export DEPTH=9 WIDTH=8\ntorchrun train_gpt.py\n", f"{FOLDER}/setup.sh": "pip install torch\n",
+    })  # fmt: skip
+    assert launchers(made) == [f"{FOLDER}/run.sh"]
+    assert after("ValueError: invalid literal for int()", made=made).shell == f"{FOLDER}/run.sh"
 
 
 def test_options_are_made_smaller_and_paths_left_out() -> None:
