@@ -110,6 +110,7 @@ class Seen:
         table: the state is a count table, not parameters.
         within_loop: change and score stand in one loop: an earlier round of it made the change.
         calls: the calls that led to the change and to the score, where the two ways part.
+        scored: lines that had scored the same tokens before the change; losses that only trained are none.
     """
 
     place: Place
@@ -120,6 +121,7 @@ class Seen:
     table: bool = False
     within_loop: bool = False
     calls: tuple[Place, Place] | None = None
+    scored: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)
@@ -130,7 +132,7 @@ class Score(Event):
     part in it, `own_target` that its logits were computed from the targets themselves, `from_artifact` whether the
     scoring parameters were read back from the artifact (None: unknown), `partial` why its targets are only a part of the
     validation stream, or none of it: (line, what happens there), `with_train` whether training tokens take part in its
-    logits otherwise than through the weights (None: unknown).
+    logits otherwise than through the weights (None: unknown), `mixed` whether it meets counts of tokens in one number.
     """
 
     span: Span
@@ -142,6 +144,7 @@ class Score(Event):
     from_artifact: bool | None = None
     partial: tuple[tuple[Place, str], ...] = ()
     with_train: bool | None = None
+    mixed: bool = False
 
 
 @dataclass(frozen=True)
@@ -186,8 +189,10 @@ class Counted:
         own_tokens: the table already holds the tokens being scored when it is read.
         entered: where the token being scored enters the key, None when that is not a line of its own.
         form: "single" for a number about one token, "row" for part of a row over the vocabulary that sums to one,
-            "loose" for part of a row whose sum nobody can tell.
+            "loose" for part of a row whose sum nobody can tell, "entry" for one number out of the row of its context,
+            "rates" for one of a table that was divided before it was read.
         own_perhaps: the table was filled before it is read, with tokens that may be those being scored.
+        table: state of the updates that filled it, "" when not known.
     """
 
     place: Place
@@ -197,6 +202,7 @@ class Counted:
     entered: Place | None = None
     form: str = "single"
     own_perhaps: bool = False
+    table: str = ""
 
 
 @dataclass(frozen=True)

@@ -506,7 +506,8 @@ class BuiltinCalls:
     def method_join(self, receiver: Value, args: Args, keywords: Keywords) -> Value | None:
         if isinstance(receiver.obj, Library):
             return self.function_join(args, keywords)
-        facts = frozenset().union(NONE, *(self.spread(a) for a in args))
+        # Texts laid end to end are no key, whatever their parts were made of.
+        facts = frozenset(f for a in args for f in self.spread(a) if f[:2] != (FLAG, "joined"))
         out = Value(limited(facts), solid=True)
         first = self.elements(args[0]) if args else None
         if first is not None:

@@ -10,6 +10,7 @@ from auditor.static.heap import Bound, Class, Frame, Function, Instance, Library
 from auditor.static.library import CROSS_ENTROPY
 from auditor.static.records import CallRecord, Record, ScoreRecord
 from auditor.static.values import (
+    COUNTS,
     FLAG,
     GRAPH,
     LEARNT,
@@ -103,6 +104,8 @@ class Calls:
                 # An object that was made from a position hands it on.
                 held = value.obj.slots.values()
                 at |= frozenset().union(*(v.at for v in held if isinstance(v, Value) and v.obj is None))
+        if any(f[0] == COUNTS for f in facts) and any(f[0] == SCORED for f in facts):
+            self.mixture(values)
         return Value(limited(facts), UNKNOWN, None, at)
 
     # -- functions -------------------------------------------------------------------------------------------------

@@ -35,7 +35,9 @@ NO_KEY, BEYOND = -99, 99
 LATER, PERHAPS, OWN = 0, 1, 2
 # How a count takes part: as a number for one token, as a row over the vocabulary that sums to one, or as a row whose
 # sum nobody can tell.
-SINGLE, ROW, LOOSE = "single", "row", "loose"
+# An entry is one number out of the row of its context, read at the scored token; rates are of a table that was divided
+# before it was read. Neither is found by a key that holds the scored token.
+SINGLE, ROW, LOOSE, ENTRY, RATES = "single", "row", "loose", "entry", "rates"
 _MAX_JOINS = 12
 Joins = frozenset[tuple[Where, int]]
 _NO_KEYS = frozenset({GRAPH, PARAMS, SCORED, COUNTS, LEARNT})
@@ -95,6 +97,19 @@ class Counting:
                 self.updates.append(record)
                 self.emit(record)
 
+    def counted_ids(self, out: Value) -> None:
+        """`bincount(ids)`: the result is the table, its making the counting."""
+        tokens = frozenset(f for f in out.facts if f[0] == TOKENS)
+        # A later round of the same calls adds to the same table.
+        where = (self.here(), *self.stack)
+        if where in self.table_places:
+            self.journal.facts(out, out.facts | {self.table_places[where]})
+        else:
+            self.mark_table(out)
+            self.table_places[where] = next((f for f in out.facts if f[0] == TABLE), (TABLE, 0, self.here()))
+        if tokens:
+            self.table_update(out, tokens)
+
     # -- keys ------------------------------------------------------------------------------------------------------
 
     def joined(self, left: Value, right: Value) -> Facts:
@@ -109,10 +124,24 @@ class Counting:
             reach = max(reach, latest)
         return frozenset({(FLAG, "joined", self.here(), reach)})
 
+    # -- mixing ----------------------------------------------------------------------------------------------------
+
+    def mixture(self, values: list[Value]) -> None:
+        """Notes the losses that meet a count here: a value that holds both already says nothing new."""
+        parts = [p for v in values for p in ((isinstance(v.obj, Listing) and v.obj.items) or (v,))]
+        kinds = [{f[0] for f in part.facts} & {SCORED, COUNTS} for part in parts]
+        if any(COUNTS in kind for kind in kinds):
+            for part, kind in zip(parts, kinds, strict=True):
+                if kind == {SCORED}:
+                    self.mixed_losses |= {f[1] for f in part.facts if f[0] == SCORED}
+
     # -- reading ---------------------------------------------------------------------------------------------------
 
-    def table_read(self, facts: Facts, keys: Facts) -> Facts:
-        """Facts of a count read from a table: its content influences like a state, the key is remembered."""
+    def table_read(self, facts: Facts, keys: Facts, entry: bool = False) -> Facts:
+        """Facts of a count read from a table: its content influences like a state, the key is remembered.
+
+        `entry`: the key picks a token in the row of a context that was picked before or beside it.
+        """
         out: set = set()
         tables = [f for f in facts if f[0] == TABLE]
         for fact in facts:
@@ -127,7 +156,8 @@ class Counting:
             splits = {f[1] for f in facts if f[0] in (TOKENS, LEARNT)}
             split = "val" if "val" in splits else next(iter(splits), "")
             own = self.held_before(table, facts, key_tokens)
-            out.add(count(table[1], reach, split, self.here(), own, joins))
+            form = RATES if (FLAG, "rates") in facts else ENTRY if entry else SINGLE
+            out.add(count(table[1], reach, split, self.here(), own, joins, form))
         out |= {f for f in keys if f[0] in (TOKENS, LEARNT)}
         return frozenset(out)
 
@@ -171,6 +201,8 @@ class Counting:
 
     def divided(self, facts: Facts, left: Value, right: Value) -> Facts:
         """A count divided by the sum of its row is a distribution; divided by the count of a shorter key it is not."""
+        if any(f[0] == TABLE for f in left.facts):
+            return facts | {(FLAG, "rates")}
         over = [f for f in right.facts if f[0] == COUNTS]
         mine = {f[1] for f in left.facts if f[0] == COUNTS}
         if not over or not mine:

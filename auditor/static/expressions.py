@@ -237,6 +237,7 @@ class Expressions:
         out = Value(limited(self.used(left) | self.used(right)), UNKNOWN, None, left.at | right.at, solid=True)
         if any(f[0] == SCORED for f in out.facts):
             out.facts |= self.mixing(op, left, right)
+            self.mixture([left, right])
         elif isinstance(op, ast.BitXor | ast.Add | ast.Mult | ast.Mod | ast.BitOr):
             out.facts |= self.joined(left, right)
         if isinstance(op, ast.Div):
@@ -249,9 +250,10 @@ class Expressions:
                 out.low = left.low + right.const
             elif isinstance(op, ast.Mult) and right.const >= 0:
                 out.low = left.low * right.const
-        out.facts = (
-            frozenset(f for f in out.facts if f != (FLAG, "distribution")) if isinstance(op, ast.Pow) else out.facts
-        )
+        spread = (FLAG, "distribution")
+        # p * log p is a term of an entropy.
+        if isinstance(op, ast.Pow) or (isinstance(op, ast.Mult) and spread in left.facts and spread in right.facts):
+            out.facts = out.facts - {spread}
         return out
 
     def mixing(self, op: ast.operator, left: Value, right: Value) -> Facts:

@@ -51,6 +51,7 @@ class Learning:
             if fact[0] == GRAPH and fact[1] > 0:
                 self.add_gradients(self.root(fact[1]), content)
         self.last_backward = self.here()
+        self.trained_losses |= {f[1] for f in facts if f[0] == SCORED}
         return constant(None)
 
     def add_gradients(self, root: Instance, content: Facts) -> None:

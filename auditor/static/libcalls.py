@@ -133,7 +133,7 @@ class LibraryCalls:
         elif name in lib.KEY_JOINS and len(values) >= 2:
             out.facts |= self.joined(values[0], values[1])
         elif name == "bincount":
-            self.mark_table(out)
+            self.counted_ids(out)
         out.solid = True
         if receiver is not None and not receiver.facts and receiver.obj is None and values[1:]:
             # An object the analysis does not know may keep what it is given (queues, caches, writers).

@@ -86,6 +86,8 @@ class Machine(
         self.last_backward: Where | None = None
         self.entries: list[Value] = []
         self.losses: dict[str, frozenset] = {}
+        self.trained_losses, self.mixed_losses = set[int](), set[int]()
+        self.table_places: dict[tuple[Where, ...], tuple] = {}
         self.trying = 0
 
     # -- running ---------------------------------------------------------------------------------------------------

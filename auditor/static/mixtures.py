@@ -41,15 +41,22 @@ def count_verdicts(timeline: Timeline) -> Iterator[Verdict]:
 
 def _counted(timeline: Timeline, live: list[Counted], report: Report) -> Iterator[Verdict]:
     """Keys that hold the target, counts that enter as a number for one token, rows over the vocabulary."""
-    keyed = [c for c in live if c.target_in_key]
-    single = [c for c in live if c.form == "single" or c.target_in_key]
-    loose = [c for c in live if c.form == "loose" and c not in single]
-    if keyed:
+    at_target = [c for c in live if c.target_in_key and c.form in ("entry", "rates")]
+    keyed = [c for c in live if c.target_in_key and c not in at_target]
+    single = [c for c in live if c.form in ("single", "entry") or c in keyed]
+    loose = [c for c in live if c.form in ("loose", "rates") and c not in single]
+    if keyed and report.spread and not any(c.entered for c in keyed):
+        words = "counts of bytes take part; whether a key holds the byte being scored could not be told"
+        yield Verdict("PG-C2-hashed-ngram-cache", Status.UNKNOWN, words, _chain(timeline, keyed, report))
+    elif keyed:
         yield Verdict(
             "PG-C2-hashed-ngram-cache", Status.FAIL,
             "a count table is read with the token being scored in its key, and the count enters its probability",
             _chain(timeline, keyed, report),
         )  # fmt: skip
+    elif at_target:
+        words = "the count of the token being scored is read from the row of its context; it is no part of a hashed key"
+        yield Verdict("PG-C2-hashed-ngram-cache", Status.PASS, words, _chain(timeline, at_target, report))
     if single:
         yield Verdict(
             "PG-C2-normalisation", Status.FAIL,
@@ -102,14 +109,25 @@ def _spread(timeline: Timeline, report: Report) -> Iterator[Verdict]:
 
 
 def _chain(timeline: Timeline, counts: list[Counted], report: Report) -> Chain:
-    """Where tokens are counted, where the target enters the key, where the count is read, scored and reported."""
-    updates = [e for e in timeline.events() if isinstance(e, Update) and e.via is Via.TABLE]
-    chain = [(u.place, "counts tokens") for u in updates[:1]]
-    entered = next((c.entered for c in counts if c.entered is not None and c.target_in_key), None)
-    if entered is not None:
-        chain.append((entered, "the token being scored enters the key"))
-    chain += [(c.place, "reads the count") for c in counts[:2]]
+    """Where tokens are counted, where the target enters the key, where the count is read, scored and reported.
+
+    All of it about one table: the one whose filling and key are lines of their own.
+    """
+    fills = [e for e in timeline.events() if isinstance(e, Update) and e.via is Via.TABLE]
+    filled = {fill.state: fill.place for fill in reversed(fills) if fill.span.split is Split.VAL}
+    filled |= {fill.state: fill.place for fill in reversed(fills) if fill.state not in filled}
+    shown = min(counts, key=lambda c: (not (c.target_in_key and c.entered), not c.target_in_key, c.table not in filled))
+    chain = [(filled[shown.table], "counts tokens")] if shown.table in filled else []
+    if shown.entered is not None and shown.target_in_key:
+        chain.append((shown.entered, "the token being scored enters the key"))
+    chain.append((shown.place, "reads the count"))
     scores = [e for e in timeline.events() if isinstance(e, Score) and e.counted]
-    chain += [(s.place, "the loss of the model it is mixed with") for s in scores[-1:]]
+    near = min(scores, key=lambda score: (not score.mixed, *_distance(score.place, shown.place)), default=None)
+    chain += [(near.place, "the loss of the model it is mixed with")] if near is not None else []
     chain.append((report.place, "the count is part of this number"))
     return tuple(chain)
+
+
+def _distance(one: Place, other: Place) -> tuple[bool, int]:
+    """How far apart two lines are: a mixture stands beside the losses it mixes, a plain evaluation elsewhere."""
+    return one.path != other.path, abs(one.line - other.line)

@@ -133,7 +133,7 @@ def _classified(timeline: Timeline, score: Score, seen: Seen) -> tuple[str, Stat
         return (
             # No organiser ever ruled on it in so many words: a reviewer decides (rule book, PG-C3-slot).
             "PG-C3-slot", Status.WARN,
-            "a tensor is optimised on validation targets that are then scored with it; nobody ever ruled on this",
+            "a tensor is optimised on targets of the window that is then scored with it; nobody ever ruled on this",
         )  # fmt: skip
     if seen.how == "calibration":
         return (
@@ -168,12 +168,12 @@ _ALSO_SCORE_FIRST = ("PG-C3-prequant-ttt", "PG-C4-single-pass", "PG-C3-multi-epo
 
 
 def _scored_before(timeline: Timeline, seen: Seen) -> bool:
-    """True when the update stands in a scheme that scores before it trains (a first pass)."""
+    """True when the update stands in a scheme that scores the same tokens before it trains (a first pass)."""
     for loop in loops(timeline.root):
         events = list(_inside(loop))
         for number, event in enumerate(events):
             if isinstance(event, Update) and event.place == seen.place:
-                return any(isinstance(e, Score) and not e.seen and e.span.split is Split.VAL for e in events[:number])
+                return any(isinstance(e, Score) and not e.seen and e.place in seen.scored for e in events[:number])
     return False
 
 
@@ -212,7 +212,8 @@ def _chain(timeline: Timeline, reads: list[Read], score: Score, seen: Seen) -> t
     chain += [(called[0], "this call leads to the change")] if called else []
     chain.append((seen.place, f"changes {seen.state} with them ({seen.how})"))
     chain += [(called[1], "this call leads to the score")] if called else []
-    chain.append((score.place, "scores the same tokens"))
+    same = "tokens of the same window" if seen.how == "tensor of its own" else "the same tokens"
+    chain.append((score.place, f"scores {same}"))
     report = next((e for e in timeline.events() if isinstance(e, Report) and e.headline), None)
     if report is not None:
         chain.append((report.place, "reports this score"))
@@ -283,7 +284,9 @@ def coverage(timeline: Timeline, found: list[Verdict]) -> Iterator[Verdict]:
         return
     slot = next((v for v in found if v.rule == "PG-C3-slot"), None)
     if slot is not None:
-        words = "a tensor optimised on the targets then scores them: SLOT, on which nobody ever ruled (PG-C3-slot)"
+        words = (
+            "a tensor optimised on targets of a window then scores it: SLOT, on which nobody ever ruled (PG-C3-slot)"
+        )
         yield Verdict("PG-C3-score-first", Status.WARN, words, slot.chain)
         return
     counted = headline_scores(timeline)

@@ -116,7 +116,8 @@ class Subscripts:
         key_tokens = frozenset(f for f in keys if f[0] in (TOKENS, LEARNT, COUNTS))
         if any(f[0] == TABLE for f in facts):
             # Without a token in the index it is a slice or one of several tables: nothing was looked up yet.
-            facts = self.table_read(facts, within_row(facts, keys)) if key_tokens else facts
+            entry = in_row(facts) or _entry(index)
+            facts = self.table_read(facts, _unjoined(keys) if entry else keys, entry) if key_tokens else facts
         else:
             facts = self.reread(facts, keys)
             if key_tokens and any(f == (FLAG, "distribution") for f in facts):
@@ -183,9 +184,10 @@ class Subscripts:
         if counted and not key_facts and obj.slots.get("$table") not in counted:
             # A dict of tables, one for each order: the row is a table that nobody has read yet.
             return self.placed(out, index.at)
-        keys = within_row(held.facts, keys)
+        entry = in_row(held.facts)
+        keys = _unjoined(keys) if entry else keys
         if counted:
-            facts = self.table_read(out.facts, NONE if isinstance(out.obj, Mapping) else keys)
+            facts = self.table_read(out.facts, NONE if isinstance(out.obj, Mapping) else keys, entry)
         elif key_facts:
             facts = picked(out.facts, index.at) | key_facts
         else:
@@ -196,11 +198,21 @@ class Subscripts:
         return fresh
 
 
-def within_row(held: Facts, keys: Facts) -> Facts:
-    """Facts of a key; of one that picks a token in the row of a context, what its id was made of is no key."""
+def in_row(held: Facts) -> bool:
+    """Whether what is looked up is the row of a context already."""
     tables = {f[1] for f in held if f[0] == TABLE}
-    row = any(f[0] == COUNTS and f[1] not in tables for f in held)
-    return frozenset(f for f in keys if f[:2] != (FLAG, "joined")) if row else keys
+    return any(f[0] == COUNTS and f[1] not in tables for f in held)
+
+
+def _entry(index: Value) -> bool:
+    """`counts[context, token]`: two axes, one for each."""
+    parts = index.obj.items if isinstance(index.obj, Listing) else None
+    return parts is not None and len(parts) > 1 and all(any(f[0] == TOKENS for f in part.facts) for part in parts)
+
+
+def _unjoined(keys: Facts) -> Facts:
+    """A token in the row of its context is found by its id: what the id was made of is no key."""
+    return frozenset(f for f in keys if f[:2] != (FLAG, "joined"))
 
 
 def _share(bound: ast.expr) -> bool:

@@ -161,7 +161,7 @@ class _Builder:
             seen.append(
                 Seen(_place(where), self.state(owner), _VIA.get(how, Via.OPTIMIZER), how,
                      self.span(split, at, record), owner < 0, self.shares_loop(where, owner, record, at),
-                     self.parting(where, owner, at, record))
+                     self.parting(where, owner, at, record), self.scored_before(where, owner, at, record))
             )  # fmt: skip
         tables = tuple(_place(f[4]) for f in record.facts if f[0] == COUNTS)
         # Of several rounds that made the same change, the one that was reached another way says most.
@@ -172,6 +172,7 @@ class _Builder:
             own_target=record.own_target, from_artifact=record.artifact, phase=self.phase,
             with_train=any(f[0] == TOKENS and f[1] == "train" for f in record.facts),
             partial=tuple(sorted(((_place(f[2]), f[3]) for f in record.partial), key=repr)),
+            mixed=record.number in self.machine.mixed_losses,
         )  # fmt: skip
 
     def report(self, record: ReportRecord, place: Place) -> Report:
@@ -179,7 +180,7 @@ class _Builder:
         numbers = {f[1] for f in record.facts if f[0] == SCORED}
         reach = min((s.offset for s in self.machine.scores if s.number in numbers and s.split == "val"), default=1)
         counts = {
-            (f[4], f[3], f[2] >= reach, f[5], f[7]): Counted(
+            (f[4], f[3], f[2] >= reach, f[5], f[7], f[1]): Counted(
                 _place(f[4]),
                 _SPLITS.get(f[3], Split.OTHER),
                 f[2] >= reach,
@@ -187,6 +188,7 @@ class _Builder:
                 next((_place(place) for place, latest in sorted(f[6], reverse=True) if latest == f[2]), None),
                 f[7],
                 f[5] == PERHAPS,
+                f"count table {f[1]}",
             )
             for f in sorted(record.facts, key=repr)
             if f[0] == COUNTS
@@ -226,13 +228,30 @@ class _Builder:
             for update in self.machine.updates
         )  # fmt: skip
 
-    def parting(self, where: Where, owner: int, at: Iterations, record: ScoreRecord) -> tuple[Place, Place] | None:
-        """The calls through which the change and the score were reached, where their ways part."""
-        changed = next(
+    def change(self, where: Where, owner: int, at: Iterations, record: ScoreRecord) -> UpdateRecord | None:
+        """The update through which tokens picked `at` reached the state that scores them."""
+        return next(
             (u for u in self.machine.updates
              if u.where == where and abs(u.owner) == abs(owner) and u.at == at and u.order < record.order),
             None,
         )  # fmt: skip
+
+    def scored_before(self, where: Where, owner: int, at: Iterations, record: ScoreRecord) -> tuple[Place, ...]:
+        """Lines that had scored the tokens before they made the change; the loss that made it is no score."""
+        changed = self.change(where, owner, at, record)
+        if changed is None:
+            return ()
+        trained = self.machine.trained_losses
+        found = (
+            s for s in self.machine.scores
+            if s.split == "val" and s.order < changed.order and (s.counted or s.number not in trained)
+            and (not s.at or not at or s.at & at)
+        )  # fmt: skip
+        return tuple(_place(where) for where in sorted({s.where for s in found}))
+
+    def parting(self, where: Where, owner: int, at: Iterations, record: ScoreRecord) -> tuple[Place, Place] | None:
+        """The calls through which the change and the score were reached, where their ways part."""
+        changed = self.change(where, owner, at, record)
         if changed is None:
             return None
         for one, other in zip(changed.stack, record.stack, strict=False):

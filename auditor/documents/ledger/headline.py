@@ -256,7 +256,7 @@ NEAR = 0.01
 
 
 def _is_near(item: Scored, claim: Quantity) -> bool:
-    return abs(item.value - claim.value) <= NEAR
+    return abs(item.value - claim.value) <= NEAR * min(claim.value, 1)
 
 
 def _rank(item: Scored, own: tuple[Quantity, ...]) -> int:
