@@ -1,6 +1,7 @@
 """CPU runs of submissions drawn at random: how many reach their headline, how many are explained, and why not.
 
 python benchmarks/cpu_run.py --repo DIR --seed 1 --count 150 --out runs.jsonl
+python benchmarks/cpu_run.py --repo DIR --seed 2 --count 40 --without runs.jsonl --out fresh.jsonl
 python benchmarks/cpu_run.py --repo DIR --labels labels.csv --out labels.jsonl
 """
 
@@ -25,6 +26,7 @@ from auditor.targets import all_pull_requests
 from rules import all_rules
 from rules.order import order_of
 
+LIMIT = 60.0  # CPU seconds
 NO_SCRIPT = "no PyTorch script"
 
 
@@ -66,6 +68,9 @@ def _options() -> argparse.Namespace:
     parser.add_argument("--labels", type=Path, help="CSV with columns pr, main_file, verdict, violations")
     parser.add_argument("--pick", default="", help="only label rows with this text in ;verdict;violations;")
     parser.add_argument("--prs", default="", help="comma-separated numbers instead of a random draw")
+    parser.add_argument(
+        "--without", type=Path, action="append", default=[], help="rows of earlier draws, not drawn again"
+    )
     parser.add_argument("--out", type=Path)
     parser.add_argument("--keep", type=Path, help="folder for what each run recorded, to look into later")
     return parser.parse_args()
@@ -85,7 +90,8 @@ def _chosen(options: argparse.Namespace) -> list[tuple[str, str, str]]:
         ]
     names = sorted(all_pull_requests(options.repo), key=str)
     random.Random(options.seed).shuffle(names)
-    return [(str(name), "", "") for name in names[options.skip :]]
+    seen = {name for path in options.without for name, _ in _known(path)}
+    return [(str(name), "", "") for name in names[options.skip :] if str(name) not in seen]
 
 
 def _run(options: argparse.Namespace, name: str, folder: str) -> dict:
@@ -144,12 +150,26 @@ def _row(made: Testimony) -> dict:
 
 
 def _summary(rows: list[dict]) -> None:
-    finished = [row for row in rows if row["status"] == "finished" and row["headline"]]
+    finished = [row for row in rows if row["status"] == "finished" and row["headline"] and _total(row) <= LIMIT]
     explained = [row for row in finished if row["explained"]]
     print(f"runs {len(rows)}, reached a headline {len(finished)}, explained {len(explained)}", file=sys.stderr)
-    reasons = collections.Counter(row["reason"][:70] or "no result printed" for row in rows if row not in finished)
+    if finished:
+        cpu, memory = sorted(_total(row) for row in finished), sorted(row["peak_mib"] for row in finished)
+        for name, values in (("CPU seconds of all attempts", cpu), ("peak memory, MiB", memory)):
+            median, high = values[len(values) // 2], values[min(int(0.9 * len(values)), len(values) - 1)]
+            print(f"{name}: median {median}, p90 {high}, max {values[-1]}", file=sys.stderr)
+    late = [row["pr"] for row in rows if row["status"] == "finished" and row["headline"] and _total(row) > LIMIT]
+    print(f"reached it only in further attempts, over the limit together: {late}", file=sys.stderr)
+    reasons = collections.Counter(
+        row["reason"][:70] or "no result printed" for row in rows if row not in finished and row["pr"] not in late
+    )
     for reason, count in reasons.most_common():
         print(f"{count:4d}  {reason}", file=sys.stderr)
+
+
+def _total(row: dict) -> float:
+    """CPU seconds of all attempts; rows of older runs know the last one only."""
+    return row.get("cpu_total") or row["cpu"]
 
 
 if __name__ == "__main__":
