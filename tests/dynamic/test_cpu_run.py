@@ -184,3 +184,47 @@ logs.mkdir(exist_ok=True)
     made = said(beside, parts.EXPORT, parts.SCORE)
     assert made.counted == TOKENS
     assert {event.place.path for event in events(made, Score)} == {f"{FOLDER}/train_gpt.py"}
+
+
+def test_helpers_and_switches_that_change_no_number() -> None:
+    helpers = """
+from dotenv import load_dotenv
+from tqdm import tqdm, trange
+load_dotenv()
+bar = tqdm([3, 4], desc="training")
+bar.set_postfix(loss=1.0)
+print("bars", list(bar), list(trange(2)), torch.__version__.startswith("2."))
+torch.backends.cuda.enable_math_sdp(False)
+torch.backends.cuda.enable_flash_sdp(False)
+heads = torch.ones(1, 2, 4, 8)
+print("attention", F.scaled_dot_product_attention(heads, heads, heads, is_causal=True).sum().item())
+"""
+    made = said(helpers, parts.EXPORT, parts.SCORE)
+    assert "bars [3, 4] [0, 1] True" in made.run.stdout
+    assert "attention 64.0" in made.run.stdout
+
+
+def test_a_module_elsewhere_in_the_pull_request_and_options_of_the_command() -> None:
+    needs = "import argparse, sys\nfrom shared_parts import NAME\n"
+    options = """
+parser = argparse.ArgumentParser()
+parser.add_argument("--train", action="store_true")
+parser.add_argument("--iterations", type=int, default=9000)
+given = parser.parse_args()
+if not given.train:
+    sys.exit(0)
+print(NAME, given.iterations)
+"""
+    text = parts.program(needs + options, parts.EXPORT, parts.SCORE)
+    files = {f"{FOLDER}/train_gpt.py": text, "lib/shared_parts/__init__.py": "from shared_parts.names import NAME",
+             "lib/shared_parts/names.py": "NAME = 'found'"}  # fmt: skip
+    submission = Submission.from_files(files, folder=FOLDER)
+    made = witness.testify(
+        submission, read_program(submission), seconds=40, options={"train": "", "iterations": "20000"}
+    )
+    assert made.run.status == "finished", made.run.reason
+    assert "found 6" in made.run.stdout
+    assert made.counted == TOKENS
+    assert made.run.attempts == 3
+    assert "lib/shared_parts/__init__.py" in made.run.plan.conditions
+    assert "documented command line options" in made.run.plan.conditions
