@@ -19,7 +19,8 @@ from pathlib import Path
 
 from auditor.case import Case
 from auditor.casefile import Call, build_case
-from auditor.dynamic.experiment import compare, obstacle_to, repeat
+from auditor.dynamic.experiment import compare, compare_few, future_of, obstacle_to, repeat
+from auditor.dynamic.streams import Few, Future
 from auditor.dynamic.witness import Testimony, from_run, testimony_of, with_experiment
 from auditor.findings import Status, Witness
 from auditor.judge import examine, soften_by_date
@@ -131,15 +132,19 @@ def _case(repo: Path, label: dict[str, str]) -> Case | None:
     return case if case.program.main is not None and "torch" in case.program.main.text else None
 
 
-def _run(case: Case, seconds: float) -> tuple[Testimony, tuple | None]:
+def _run(case: Case, seconds: float) -> tuple[Testimony, list | None]:
     made = testimony_of(case, seconds=seconds)
     if made.timeline is None or obstacle_to(made.run, made.explained.claim):
         return made, None
-    again = repeat(case.submission, case.program, made.run, seconds)
+    future = future_of(Future, made.run, case.program)
+    again = [repeat(case.submission, case.program, made.run, future, seconds), future]
+    if compare(made.run, made.explained.claim, *again).printed is not None:
+        future = future_of(Few, made.run, case.program)
+        again += [repeat(case.submission, case.program, made.run, future, seconds), future]
     return _with(case, made, again), again
 
 
-def _reread(case: Case, path: Path) -> tuple[Testimony, tuple | None]:
+def _reread(case: Case, path: Path) -> tuple[Testimony, list | None]:
     """Kept runs, explained and compared by the code as it is now."""
     run, again = pickle.loads(path.read_bytes())
     made = from_run(run, case.submission, case.program, _label(case))
@@ -151,8 +156,10 @@ def _label(case: Case) -> str:
     return getattr(claim.result, "label", "") if claim is not None else ""
 
 
-def _with(case: Case, made: Testimony, again: tuple) -> Testimony:
-    tried = compare(made.run, made.explained.claim, *again)
+def _with(case: Case, made: Testimony, again: list) -> Testimony:
+    tried = compare(made.run, made.explained.claim, *again[:2])
+    if tried.printed is not None and len(again) > 2:
+        tried = compare_few(tried, made.explained.claim, *again[2:])
     return with_experiment(made, replace(tried, late=made.late), case.submission, case.program)
 
 
@@ -169,7 +176,7 @@ def _judged(case: Case, made: Testimony) -> dict:
     }
 
 
-def _row(made: Testimony, again: tuple | None) -> dict:
+def _row(made: Testimony, again: list | None) -> dict:
     claim, why, tried = made.headline, made.attribution, made.experiment
     fair = tried.fair if tried else None
     status = made.run.status if claim or made.run.status != "finished" else "printed no score"

@@ -21,6 +21,7 @@ MAGIC, VERSION, HEADER_INTS = 20240520, 1, 256
 # Ids the streams are written with: enough pairs, and a table of pairs that stays small whatever the vocabulary.
 ALPHABET = 2048
 SPACE = "\u2581"
+STEM = "understand"  # of long words that differ in their last letter, as real vocabularies have them
 FIRST_PIECE = 260
 NORMAL, UNKNOWN_PIECE, CONTROL, BYTE = 1, 2, 3, 6
 
@@ -117,8 +118,9 @@ def _bytes() -> Iterator[tuple[str, int]]:
 
 
 def _words() -> Iterator[tuple[str, int]]:
-    """Distinct words of one to four letters, every third with a leading space, some outside ASCII."""
+    """Distinct words: a few long ones, then some of one to four letters, every third with a leading space, not all ASCII."""
     letters = "abcdefghijklmnopqrstuvwxyz\u00e9\u00fc"
+    yield from ((f"{SPACE}{STEM}{letter}", NORMAL) for letter in letters[:26])
     index = 0
     for length in itertools.count(1):
         for combination in itertools.product(letters, repeat=length):

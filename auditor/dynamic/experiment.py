@@ -11,7 +11,7 @@ import numpy as np
 from auditor.dynamic.attribution import Attribution, Printed, explain
 from auditor.dynamic.probes import DECISIVE, Causal, Fair, causal, fair
 from auditor.dynamic.run import RunResult, run_again
-from auditor.dynamic.streams import Future
+from auditor.dynamic.streams import Few, Future
 from auditor.submission import Submission
 from auditor.timeline import Place, Probed
 from auditor.unpack import Program
@@ -37,6 +37,8 @@ class Experiment:
         chance: nats that all tokens of the stream can be expected to cost at least; total: what the printed headline of
             the second run makes of them, if it counts every token of the stream once; printed: that headline. Only where
             it could not be attributed.
+        few: tokens of the stream of few ids these numbers are from, 0 when they are from the second run. sound: printed
+            nats and bits per byte together mean all tokens with their official bytes, so that nothing was left out.
     """
 
     absent: str = ""
@@ -50,6 +52,8 @@ class Experiment:
     tables: bool = False
     chance: float = 0.0
     total: float = 0.0
+    few: int = 0
+    sound: bool = False
     printed: Printed | None = None
 
 
@@ -69,7 +73,12 @@ def experiment(
     obstacle = obstacle_to(first, claim)
     if obstacle:
         return Experiment(obstacle)
-    return compare(first, claim, *repeat(submission, program, first, seconds))
+    future = future_of(Future, first, program)
+    made = compare(first, claim, repeat(submission, program, first, future, seconds), future)
+    if made.printed is None or 2 * first.cpu_seconds > LONGEST:
+        return made
+    future = future_of(Few, first, program)
+    return compare_few(made, claim, repeat(submission, program, first, future, seconds), future)
 
 
 def obstacle_to(first: RunResult, claim: tuple[Printed, Attribution | None] | None) -> str:
@@ -80,10 +89,16 @@ def obstacle_to(first: RunResult, claim: tuple[Printed, Attribution | None] | No
     return f"the first run took {took:.0f} s, which leaves no time for a second one" if took > LONGEST else ""
 
 
-def repeat(submission: Submission, program: Program, first: RunResult, seconds: float) -> tuple[RunResult, Future]:
+def future_of(kind: type[Future], first: RunResult, program: Program) -> Future:
+    """What a run is repeated with."""
+    return kind(first.plan.vocab_size, seed=len(program.main.text) if program.main else 0)
+
+
+def repeat(
+    submission: Submission, program: Program, first: RunResult, future: Future, seconds: float = 60.0
+) -> RunResult:
     """Run a submission again on a stream with another future."""
-    future = Future(first.plan.vocab_size, seed=len(program.main.text) if program.main else 0)
-    return run_again(submission, program, first.plan, future.apply, seconds=seconds), future
+    return run_again(submission, program, first.plan, future.apply, seconds=seconds)
 
 
 def compare(
@@ -111,6 +126,29 @@ def compare(
     if attribution is None:
         return replace(made, absent=_UNEXPLAINED)
     return replace(made, causal=causal(first.events, attribution, again.events, second[1], future.start))
+
+
+def compare_few(
+    made: Experiment, claim: tuple[Printed, Attribution | None], third: RunResult, future: Future
+) -> Experiment:
+    """What a run on a stream of few ids adds where the headline could not be attributed."""
+    found = explain(third.events, third.dataset_bytes, claim[0].label).claim if third.status == "finished" else None
+    if found is None:
+        return made
+    chance, total = float(future.cost.sum()), _total(found[0], third.dataset_bytes)
+    made = replace(made, seconds=made.seconds + third.seconds, few=int((future.cost > 0).sum()))
+    if found[1] is not None and not fair(found[1], future).holds:
+        return replace(made, fair=fair(found[1], future), printed=None)
+    sound = _of_all_tokens(found[0], third.dataset_bytes)
+    return replace(made, chance=chance, total=total, printed=found[0], sound=sound)
+
+
+def _of_all_tokens(printed: Printed, token_bytes: np.ndarray) -> bool:
+    """Whether a printed pair of numbers divides by the tokens and the official bytes of the whole stream."""
+    if not printed.loss or not printed.bpb:
+        return False
+    implied = printed.loss * (len(token_bytes) - 1) / math.log(2) / printed.bpb
+    return abs(implied / float(token_bytes.sum()) - 1) < 0.005
 
 
 def _total(printed: Printed, token_bytes: np.ndarray) -> float:
@@ -155,10 +193,34 @@ def _unexplained(made: Experiment, account: Account) -> list[Probed]:
     """A headline nobody can take apart may still be lower than anything honest on a stream that is mostly random."""
     if made.chance - made.total < DECISIVE:
         return []
+    stream = f"one of {round(math.exp(made.chance / made.few))} ids" if made.few else "a token"
     text = (
-        f"the printed result {made.printed.text[:100]!r} amounts to {made.total:,.0f} nats for the whole stream; what was "
-        f"drawn at random in it costs any honest scorer {made.chance:,.0f} or more, unless tokens were left out; which "
-        "recorded losses it consists of could not be found"
+        f"the printed result {made.printed.text[:100]!r} amounts to {made.total:,.0f} nats for the whole stream; that "
+        f"{stream} was drawn at random in each place costs any honest scorer {made.chance:,.0f} or more"
+    )
+    if made.few and made.sound and not made.late:
+        return [Probed(_said(account), "normalisation", False, text)]
+    text += (
+        ", unless tokens were left out or bytes counted otherwise; of which recorded losses it consists is not known"
+    )
+    return [Probed(_said(account), "normalisation", None, text, doubt=True)]
+
+
+def gradients(events: list[dict[str, Any]]) -> tuple[int, int]:
+    """Rows of logits whose gradients were looked at, and how many of them depend on later inputs."""
+    found = [event for event in events if event["kind"] == "lookahead"]
+    return sum(event["rows"] for event in found), sum(event["ahead"] for event in found)
+
+
+def _unexplained(made: Experiment, account: Account) -> list[Probed]:
+    """A headline nobody can take apart may still be lower than anything honest on a stream that is mostly random."""
+    if made.chance - made.total < DECISIVE:
+        return []
+    stream = f"one of {round(math.exp(made.chance / made.few))} ids" if made.few else "a token"
+    text = (
+        f"the printed result {made.printed.text[:100]!r} amounts to {made.total:,.0f} nats for the whole stream; that "
+        f"{stream} was drawn at random in each place costs any honest scorer {made.chance:,.0f} or more, unless tokens "
+        "were left out or bytes counted otherwise; which recorded losses it consists of could not be found"
     )
     return [Probed(_said(account), "normalisation", None, text, doubt=True)]
 

@@ -69,6 +69,39 @@ class Future:
         mark.redrawn = self.start
 
 
+@dataclass
+class Few(Future):
+    """A stream of few ids, each as likely as the next, from its first token on: for results nobody can take apart.
+
+    What a printed mean amounts to is compared with the logarithm of their number, which is what every token costs. The ids
+    are long words that differ in their last letter, so that all bytes but one are certain: probability that is spread over
+    bytes and mixed byte by byte exceeds one most there.
+    """
+
+    def apply(self, mark: Watermark) -> None:
+        """Redraw the whole validation stream in place and take its old pairs out of the table."""
+        stream = mark.streams[VAL].astype(np.int64)
+        mark.table[stream[:-1], stream[1:]] = UNKNOWN
+        ids = _words(self.vocab_size, mark)
+        drawn = np.flatnonzero((stream != BOS) & (np.arange(len(stream)) > 0))
+        stream[drawn] = np.random.default_rng(self.seed).choice(ids, len(drawn))
+        self.start, self.cost = 1, np.zeros(len(stream))
+        self.cost[drawn] = math.log(len(ids))
+        mark.streams[VAL] = stream.astype(np.uint16)
+        mark.redrawn = self.start
+
+
+def _words(vocab_size: int, mark: Watermark) -> np.ndarray:
+    """Ids of the long words; some ids at equal distances in a vocabulary without them."""
+    from auditor.dynamic.dataset import SPACE, STEM, vocabulary
+
+    pieces = enumerate(vocabulary(max(vocab_size, mark.vocab_size)))
+    used = np.unique(mark.streams[VAL])
+    used = used[used != BOS].astype(np.int64)
+    found = [index for index, (text, _) in pieces if text.startswith(SPACE + STEM) and index >= used.min()]
+    return np.array(found) if len(found) >= 8 else used[:: max(len(used) // 26, 1)]
+
+
 class Source:
     """The distribution q: `draw` continues a document, `distribution` states what it draws from."""
 
