@@ -206,25 +206,6 @@ def _unexplained(made: Experiment, account: Account) -> list[Probed]:
     return [Probed(_said(account), "normalisation", None, text, doubt=True)]
 
 
-def gradients(events: list[dict[str, Any]]) -> tuple[int, int]:
-    """Rows of logits whose gradients were looked at, and how many of them depend on later inputs."""
-    found = [event for event in events if event["kind"] == "lookahead"]
-    return sum(event["rows"] for event in found), sum(event["ahead"] for event in found)
-
-
-def _unexplained(made: Experiment, account: Account) -> list[Probed]:
-    """A headline nobody can take apart may still be lower than anything honest on a stream that is mostly random."""
-    if made.chance - made.total < DECISIVE:
-        return []
-    stream = f"one of {round(math.exp(made.chance / made.few))} ids" if made.few else "a token"
-    text = (
-        f"the printed result {made.printed.text[:100]!r} amounts to {made.total:,.0f} nats for the whole stream; that "
-        f"{stream} was drawn at random in each place costs any honest scorer {made.chance:,.0f} or more, unless tokens "
-        "were left out or bytes counted otherwise; which recorded losses it consists of could not be found"
-    )
-    return [Probed(_said(account), "normalisation", None, text, doubt=True)]
-
-
 def _causality(made: Experiment, account: Account, default: Place) -> Probed:
     found = made.causal
     question = "causality"
