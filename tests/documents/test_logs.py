@@ -443,3 +443,11 @@ def test_a_log_of_which_only_the_beginning_was_given_says_so() -> None:
     log = read_log("x.log", data[:-100], size=len(data))
     assert log.truncated and f"of {len(data):,} bytes were read" in log.problems[0]
     assert not read_log("x.log", data, size=len(data)).truncated
+
+
+def test_a_setting_that_holds_nothing_does_not_end_the_listing() -> None:
+    text = (
+        "Hyperparameters:\n  adam_wd: 0.02\n  artifact_dir: \n  ttt_enabled: True\n  seed: 7\nstep:1/2 train_loss:3.0\n"
+    )
+    run = read_log("train.log", text.encode()).runs[0]
+    assert run.settings == {"adam_wd": "0.02", "ttt_enabled": "True", "seed": "7"}

@@ -21,6 +21,7 @@ _ENDS_IN_BYTES = re.compile(r"\d ?B\s*$|bytes")
 _TRAINED = re.compile(r"(?i)train(?:ing)?[ _]?(?:complete|completed|done|finished|took|time)\b|(?:total|final) train")
 _DIGIT = re.compile(r"\d")
 _SETTING = re.compile(r"[\"']?([A-Za-z_][\w.]*)[\"']?\s*(?::|=)\s*(.+?),?\s*$")
+_UNSET = re.compile(r"[A-Za-z_][\w.]*\s?[:=]")  # a setting that holds an empty text: the listing goes on behind it
 _HEADER_PAIR = re.compile(r"([A-Za-z_][\w]*)[:=](\S+)")
 _MARKER = re.compile(r"\s*([A-Za-z][\w-]{1,40})[:=](?:([a-z_]\w{0,40})(?![\w/]))?")
 # What follows a label without being the value of a setting: `swa:start step:6150`.
@@ -178,7 +179,7 @@ class RunBuilder:
     def _dump_line(self, number: int, text: str) -> bool:
         found = _SETTING.match(text.strip())
         indented = text[:1] in (" ", "\t") or patterns.STAMP.match(text)
-        if not text.strip():
+        if not text.strip() or (indented and _UNSET.fullmatch(text.strip())):
             return True
         if found is None or not indented:
             self.in_dump = False
