@@ -111,6 +111,7 @@ class Seen:
         within_loop: change and score stand in one loop: an earlier round of it made the change.
         calls: the calls that led to the change and to the score, where the two ways part.
         scored: lines that had scored the same tokens before the change; losses that only trained are none.
+        ahead: where its tokens were picked from a later round of the loop than the one that made the change.
     """
 
     place: Place
@@ -122,6 +123,7 @@ class Seen:
     within_loop: bool = False
     calls: tuple[Place, Place] | None = None
     scored: tuple[Place, ...] = ()
+    ahead: Place | None = None
 
 
 @dataclass(frozen=True)

@@ -13,6 +13,7 @@ from auditor.static.values import (
     GRAPH,
     PARAMS,
     SCORED,
+    STATE,
     TOKENS,
     UNKNOWN,
     WHERE,
@@ -122,7 +123,7 @@ class Assignments:
         becomes a count when something is added to it at a token.
         """
         facts = self.spread(value)
-        if any(f[0] in (GRAPH, PARAMS) or f == (FLAG, "activation") for f in facts):
+        if any(f[0] in (GRAPH, PARAMS, STATE) or f == (FLAG, "activation") for f in facts):
             return False
         number = value.known and isinstance(value.const, int | float)
         return number or isinstance(value.obj, Mapping | Listing) or any(f[0] in (TOKENS, COUNTS) for f in facts)

@@ -133,6 +133,12 @@ def parameters_of(function: ast.FunctionDef) -> list[str]:
     return [a.arg for a in (*function.args.posonlyargs, *function.args.args, *function.args.kwonlyargs)]
 
 
+def own_parameters(method: ast.FunctionDef) -> list[str]:
+    """Parameters of a method without its object, whatever that is called."""
+    static = any(last_name(d) == "staticmethod" for d in method.decorator_list)
+    return parameters_of(method)[0 if static else 1 :]
+
+
 def united(found: list[Origins] | Origins) -> Origins:
     return frozenset().union(*found) if isinstance(found, list) else found
 

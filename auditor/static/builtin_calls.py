@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from typing import Any
 
+from auditor.static import rounds
 from auditor.static.file_names import file_split
 from auditor.static.heap import Bound, Class, Function, Instance, Library, Listing, Mapping, Optimizer
 from auditor.static.values import (
@@ -40,9 +41,11 @@ class BuiltinCalls:
             except (TypeError, ValueError, OverflowError):
                 return Value(value.facts, at=value.at, solid=True)
             out.facts, out.at, out.offset, out.low = value.facts, value.at, value.offset, value.low
-            return out
-        out = Value(self.used(value), UNKNOWN, None, value.at, solid=True, low=value.low)
-        out.offset = value.offset
+        else:
+            out = Value(self.used(value), UNKNOWN, None, value.at, solid=True, low=value.low)
+            out.offset = value.offset
+        if function is int:
+            out.ahead, out.counts = value.ahead, value.counts
         return out
 
     def function_int(self, args: Args, keywords: Keywords) -> Value | None:
@@ -78,8 +81,11 @@ class BuiltinCalls:
             if known is None:
                 return self.elements(args[0])
             items = list(known)
+        ahead = rounds.bounded(items, function is max)
         if items and all(v.known and isinstance(v.const, int | float) for v in items):
-            return constant(function(v.const for v in items))
+            out = constant(function(v.const for v in items))
+            out.ahead, out.at = ahead, frozenset().union(*(v.at for v in items)) if ahead else NONE
+            return out
         facts, at = NONE, NONE
         for value in items:
             facts |= self.used(value)
@@ -91,7 +97,7 @@ class BuiltinCalls:
             out.low = max(known_lows)
         elif function is min and len(known_lows) == len(items) and known_lows:
             out.low = min(known_lows)
-        out.offset = max((v.offset for v in items), default=0)
+        out.offset, out.ahead = max((v.offset for v in items), default=0), ahead
         return out
 
     def function_max(self, args: Args, keywords: Keywords) -> Value | None:
@@ -141,6 +147,7 @@ class BuiltinCalls:
         trips, first, later = self.loop_values(None, args[0], None)
         zero = Value(const=start.const, solid=True, low=0)
         more = Value(solid=True, low=start.const + 1 if start.known and isinstance(start.const, int) else None)
+        zero.counts = more.counts = (0, constant(1), False)
         return self.pairs(trips, [zero, first], [more, later])
 
     def pairs(self, trips: int | None, first: list[Value], later: list[Value]) -> Value:

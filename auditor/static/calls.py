@@ -5,6 +5,7 @@ from __future__ import annotations
 import ast
 from typing import Any
 
+from auditor.static import rounds
 from auditor.static.counting import LOOSE, formed
 from auditor.static.heap import Bound, Class, Frame, Function, Instance, Library, Listing, Mapping, Module, learnt
 from auditor.static.library import CROSS_ENTROPY
@@ -398,14 +399,24 @@ class Calls:
             return self.iterated(value, obj)
         return Value(self.spread(value), UNKNOWN, None, value.at, value.base, solid=True)
 
-    def placed(self, item: Value, at: Iterations) -> Value:
-        """An element of a container that was itself picked at these iterations."""
-        if not at or at <= item.at:
+    def placed(self, item: Value, at: Iterations, ahead: rounds.Ahead = NONE) -> Value:
+        """An element of a container that was itself picked at these iterations, by an index that may be ahead."""
+        if not at or (at <= item.at and not ahead):
             return item
         base = (item.base or item) if item.obj is None else None
-        out = Value(picked(item.facts, at), item.const, item.obj, item.at | at, base, item.solid, item.low, item.offset)
+        facts = picked(item.facts, self.later(at, ahead, items=True))
+        out = Value(facts, item.const, item.obj, item.at | at, base, item.solid, item.low, item.offset)
         out.others, out.text, out.line = item.others, item.text, item.line
+        # Where the next item begins is ahead; tokens of the next item are its own already.
+        out.ahead = item.ahead | rounds.positions(ahead)
         return out
+
+    def later(self, at: Iterations, ahead: rounds.Ahead, items: bool = False) -> Iterations:
+        """Iterations of what is picked at a position that may be ahead; where it was moved on is kept for the report."""
+        for number, scaled, where in ahead if at else ():
+            if scaled or items:
+                self.moved.update({(loop, step + 1): where for loop, step in at if loop == number})
+        return rounds.later(at, ahead, items)
 
     def iterated(self, value: Value, obj: Instance) -> Value:
         if obj.cls is not None:
@@ -441,6 +452,8 @@ class Calls:
                 later.low = start.const + 1
             if trips == 2:
                 later.const = start.const + step.const
+            first.counts = later.counts = (0, step, False)
+            first.ahead = later.ahead = rounds.between(start, stop)
             return trips, first, later
         if items is not None:
             merged = self.merged(items) or Value()

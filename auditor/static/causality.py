@@ -91,6 +91,7 @@ def _program(machine: Machine) -> Program:
                 program.parts |= _parts(node)
             elif isinstance(node, ast.FunctionDef):
                 program.functions[node.name] = (path, node)
+                program.parts |= _parts(node)
                 program.called |= {n.func.attr for n in _calls(node) if isinstance(n.func, ast.Attribute)}
     for path, node in program.classes:
         for method in _methods(node):
@@ -98,8 +99,8 @@ def _program(machine: Machine) -> Program:
     return program
 
 
-def _parts(node: ast.ClassDef) -> set[str]:
-    """Attributes that the methods of a class set: the parts a module calls."""
+def _parts(node: ast.ClassDef | ast.FunctionDef) -> set[str]:
+    """Attributes that the methods of a class set, or a helper they call: the parts a module calls."""
     return {
         target.attr
         for inner in ast.walk(node)

@@ -8,6 +8,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+from auditor.static import rounds
 from auditor.static.file_names import file_split, sifted
 from auditor.static.heap import Bound, Class, Function, Instance, Library, Listing, Mapping, Module, Optimizer, learnt
 from auditor.static.library import SHAPE, VIEW_ATTRIBUTES
@@ -20,6 +21,7 @@ from auditor.static.values import (
     NONE,
     PARAMS,
     SCORED,
+    STATE,
     TOKENS,
     UNKNOWN,
     Facts,
@@ -159,14 +161,14 @@ class Expressions:
     def view(self, held: Value) -> Value:
         """A view: same content, writes reach the base."""
         out = Value(held.facts, UNKNOWN, None, held.at, held.base or held, solid=True)
-        out.offset = held.offset
+        out.offset, out.ahead = held.offset, held.ahead
         return out
 
     # -- facts -----------------------------------------------------------------------------------------------------
 
     def used(self, value: Value) -> Facts:
         """Facts of a value taking part in a computation: parameters become a graph with what they have learnt."""
-        facts = self.spread(value)
+        facts = self.contents(self.spread(value))
         if not any(f[0] == PARAMS for f in facts):
             return facts
         out: set = set()
@@ -176,6 +178,18 @@ class Expressions:
             else:
                 out.add(fact)
         return frozenset(out)
+
+    def contents(self, facts: Facts) -> Facts:
+        """Entries of a state dict hold what the parameters they share storage with have learnt by now."""
+        shared = {f[1] for f in facts if f[0] == STATE}
+        if not shared:
+            return facts
+        kept = frozenset(f for f in facts if f[0] != STATE)
+        return kept.union(*(learnt(self.instances[number]) for number in shared))
+
+    def copied(self, value: Value) -> Value:
+        """A tensor of its own with the present content."""
+        return Value(self.used(value), UNKNOWN, None, value.at, solid=True)
 
     def read_state(self, number: int) -> Facts:
         """What computing with the parameters of an owner brings in."""
@@ -219,6 +233,7 @@ class Expressions:
             if value is not UNKNOWN:
                 out = constant(value)
                 out.facts, out.at = left.facts | right.facts, left.at | right.at
+                out.ahead, out.counts = rounds.computed(op, left, right, self.here()), rounds.scaled(op, left, right)
                 if isinstance(value, str):
                     split = file_split(value)
                     if split:
@@ -242,7 +257,8 @@ class Expressions:
             out.facts |= self.joined(left, right)
         if isinstance(op, ast.Div):
             out.facts = self.divided(out.facts, left, right)
-        out.offset = _offset(op, left, right)
+        out.offset, out.ahead = _offset(op, left, right), rounds.computed(op, left, right, self.here())
+        out.counts = rounds.scaled(op, left, right)
         out.text = left.text or right.text
         out.line = left.line or right.line
         if left.low is not None and right.known and isinstance(right.const, int | float):

@@ -21,6 +21,7 @@ from auditor.static.attention import (
     calls,
     last_name,
     number,
+    own_parameters,
     parameters_of,
     united,
 )
@@ -99,12 +100,11 @@ class Reader:
         activations: frozenset[str] | None,
         origins: dict[str, Origins] | None = None,
     ) -> None:
-        """Read a function whose parameters `activations` come from tokens (None: all but `self`).
+        """Read a function whose parameters `activations` come from tokens (None: a method, all but its object).
 
         `origins` says where the caller has them from: parameters with a common origin have the same positions.
         """
-        names = parameters_of(function)
-        live = frozenset(n for n in names if n != "self") if activations is None else activations
+        live = frozenset(own_parameters(function)) if activations is None else activations
         given = {name: found for name, found in (origins or {}).items() if found and name in live}
         alike = frozenset((a, b) for a in given for b in given if a < b and given[a] & given[b])
         key = (id(function), live, alike)
@@ -117,7 +117,7 @@ class Reader:
         """Parts that a module makes for itself: recurrent ones look back, unknown ones stay open."""
         for call in calls(node):
             name = last_name(call.func)
-            if not name[:1].isupper() or name in _PARTS_ALONE or name in self.program.defined:
+            if not name[:1].isupper() or name in _PARTS_ALONE or name in self.program.defined | self.program.parts:
                 continue
             if name in ("LSTM", "GRU", "RNN") and not any(k.arg == "bidirectional" for k in call.keywords):
                 self.note(BACK, path, call.lineno, "a recurrent layer in one direction")
@@ -308,7 +308,7 @@ class _Body(Attention):
             self.reader.read(path, function, frozenset(live), {n: united(self.origin(given[n])) for n in live})
         elif receiver is not None and name in program.methods:
             for path, function in program.methods[name]:
-                given = self.given(node, [a.arg for a in function.args.args if a.arg != "self"])
+                given = self.given(node, own_parameters(function))
                 self.reader.read(path, function, None, {n: united(self.origin(v)) for n, v in given.items()})
         elif not (name in program.parts or (receiver is None and name in self.local)):
             self.note(OPEN, node, f"`{name}` is not known to work on each position alone")

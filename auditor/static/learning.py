@@ -14,6 +14,7 @@ from auditor.static.values import (
     NONE,
     PARAMS,
     SCORED,
+    STATE,
     TABLE,
     TOKENS,
     UNKNOWN,
@@ -186,7 +187,7 @@ class Learning:
 
     def mutate(self, held: Value, facts: Facts, overwrite: bool) -> None:
         """An in-place change of a tensor: of parameters, or of any value and what it is a view of."""
-        params = frozenset(f for f in held.facts if f[0] == PARAMS)
+        params = frozenset((PARAMS, f[1]) for f in held.facts if f[0] in (PARAMS, STATE))
         if isinstance(held.obj, Instance) and held.obj.is_module:
             params |= {(PARAMS, held.obj.number)}
         if params:
@@ -235,9 +236,7 @@ class Learning:
         obj = receiver.obj
         if isinstance(obj, Instance) and obj.is_module:
             out = Mapping()
-            out.slots["sum"] = Value(
-                self.read_state(obj.number) - {(GRAPH, obj.number)} | {(FLAG, "weights")}, solid=True
-            )
+            out.slots["sum"] = Value(frozenset({(STATE, obj.number), (FLAG, "weights")}), solid=True)
             return Value(obj=out)
         return None
 
@@ -245,7 +244,7 @@ class Learning:
         obj = receiver.obj
         if not (isinstance(obj, Instance) and obj.is_module) or not args:
             return None
-        facts = frozenset(f for f in self.spread(args[0]) if f[0] != GRAPH)
+        facts = frozenset(f for f in self.contents(self.spread(args[0])) if f[0] != GRAPH)
         state = frozenset(f for f in facts if f[0] in (LEARNT,) or f in ((FLAG, "artifact"), (FLAG, "trained")))
         self.journal.put(obj.slots, "$learnt", state)
         for child in obj.children:
@@ -277,9 +276,13 @@ class Learning:
             return Value(obj=fresh)
         if isinstance(obj, Mapping):
             out = Mapping()
-            out.slots.update(obj.slots)
+            out.slots.update({k: self.own(v) if isinstance(v, Value) else v for k, v in obj.slots.items()})
             return Value(obj=out)
-        return Value(args[0].facts, args[0].const, obj, args[0].at, solid=args[0].solid)
+        return Value(self.contents(args[0].facts), args[0].const, obj, args[0].at, solid=args[0].solid)
+
+    def own(self, value: Value) -> Value:
+        """An entry of a dict that was copied deeply: what it shared storage with may change without it."""
+        return self.copied(value) if any(f[0] == STATE for f in value.facts) else value
 
     def method_parameters(self, receiver: Value, args: Args, keywords: Keywords) -> Value | None:
         params = self.parameter_facts(receiver)

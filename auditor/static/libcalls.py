@@ -6,6 +6,7 @@ import ast
 from collections.abc import Callable
 
 from auditor.static import library as lib
+from auditor.static import rounds
 from auditor.static.counting import ROW, formed
 from auditor.static.heap import Bound, Function, Instance, Library, Listing, Mapping
 from auditor.static.native_text import native_sources, spread_line
@@ -17,6 +18,7 @@ from auditor.static.values import (
     NONE,
     PARAMS,
     SCORED,
+    STATE,
     TOKENS,
     Facts,
     Value,
@@ -105,7 +107,9 @@ class LibraryCalls:
         if receiver is None and "optim" in obj.name and name[:1].isupper():
             return self.optimizer(name, values, keywords)
         if receiver is not None and name in lib.VIEWS and receiver.obj is None:
-            return self.view(receiver)
+            shared = any(f[0] == STATE or (f[0] == PARAMS and name == "cpu") for f in receiver.facts)
+            seen = self.copied(receiver) if shared and name in lib.COPIES else self.view(receiver)
+            return rounds.cut(seen, name, len(values) - 1)
         if name in lib.STRUCTURAL and everything:
             last = name == "filter" or (name == "cast" and not obj.name.startswith("ctypes"))
             return self.structural(everything[-1] if last else everything[0])
@@ -141,6 +145,7 @@ class LibraryCalls:
             self.journal.facts(receiver, limited(receiver.facts | kept))
         if name == "arange" and values:
             out.offset = values[0].offset if len(values) > 1 else 0
+            out.ahead = rounds.between(values[0], values[1]) if len(values) > 1 else NONE
             start = values[0]
             if len(values) > 1 and start.known and isinstance(start.const, int) and 0 < start.const <= 4:
                 out.offset = start.const

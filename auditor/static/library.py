@@ -29,6 +29,9 @@ VIEWS = frozenset(
      "numpy", "type", "astype", "pin_memory", "ravel", "unbind", "chunk", "split", "tolist", "items", "values",
      "requires_grad_", "share_memory_", "swapaxes", "type_as", "short", "byte", "bool", "data_as", "data_ptr"}
 )  # fmt: skip
+# Of these, the ones that copy an entry of a state dict: to another type, or from the GPU, where it lives.
+COPIES = frozenset({"to", "cuda", "cpu", "float", "bfloat16", "half", "long", "int", "double", "type", "astype",
+                    "type_as", "short", "byte", "bool", "tolist", "data_as"})  # fmt: skip
 VIEW_ATTRIBUTES = frozenset({"data", "T", "mT", "_data", "module", "_orig_mod", "real", "weight", "bias", "ctypes"})
 # Numbers about a tensor, not its content.
 SHAPE = frozenset(

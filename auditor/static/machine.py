@@ -89,6 +89,7 @@ class Machine(
         self.trained_losses, self.mixed_losses = set[int](), set[int]()
         self.table_places: dict[tuple[Where, ...], tuple] = {}
         self.trying = 0
+        self.moved: dict[tuple[int, int], Where] = {}
 
     # -- running ---------------------------------------------------------------------------------------------------
 
@@ -387,10 +388,13 @@ class Machine(
         at = value.at | {(number, step)}
         if isinstance(value.obj, Listing) and value.obj.items is not None and value.const is UNKNOWN:
             parts = [self.item(part, number, step) for part in value.obj.items]
+            for part, known in zip(parts, value.obj.items, strict=True):
+                part.counts = (number, *known.counts[1:]) if known.counts is not None else None
             return Value(obj=Listing(parts), at=at)
         out = Value(picked(value.facts, frozenset({(number, step)})), value.const, value.obj, at, value.base)
         out.solid, out.low, out.others, out.offset = value.solid, value.low, value.others, value.offset
-        out.text = value.text
+        out.text, out.ahead = value.text, value.ahead
+        out.counts = (number, *value.counts[1:]) if value.counts is not None else None
         return out
 
     # -- definitions -----------------------------------------------------------------------------------------------

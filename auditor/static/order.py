@@ -210,6 +210,7 @@ def _chain(timeline: Timeline, reads: list[Read], score: Score, seen: Seen) -> t
         chain += [(event.place, "statistics of them are collected") for event in list(collects)[:1]]
     called = seen.calls if seen.calls and seen.place.path == score.place.path else None
     chain += [(called[0], "this call leads to the change")] if called else []
+    chain += [(seen.ahead, "goes on to the tokens of a later round")] if seen.ahead else []
     chain.append((seen.place, f"changes {seen.state} with them ({seen.how})"))
     chain += [(called[1], "this call leads to the score")] if called else []
     same = "tokens of the same window" if seen.how == "tensor of its own" else "the same tokens"

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import ast
 
+from auditor.static import rounds
 from auditor.static.heap import Instance, Library, Listing, Mapping
 from auditor.static.values import (
     COUNTS,
@@ -42,11 +43,13 @@ class Subscripts:
             out = Value(facts, UNKNOWN, None, at, solid=True)
             start = lower.const if lower.known and isinstance(lower.const, int) and 0 < lower.const <= 4 else 0
             out.offset = lower.offset + start
+            out.ahead = rounds.between(lower, self.eval(node.upper) if node.upper is not None else None)
             return out
         if isinstance(node, ast.Tuple):
             parts = [self.eval_index(part) for part in node.elts]
             value = Value(obj=Listing(parts), at=frozenset().union(*(p.at for p in parts)) if parts else NONE)
             value.offset = max((p.offset for p in parts), default=0)
+            value.ahead = frozenset().union(*(p.ahead for p in parts)) if parts else NONE
             return value
         value = self.eval(node)
         return value
@@ -109,8 +112,9 @@ class Subscripts:
     def pick(self, held: Value, index: Value) -> Value:
         """Item of a tensor or of an unknown container."""
         keys = self.spread(index)
-        at = index.at | frozenset((f[1], f[2]) for f in keys if f[0] == WHERE)
-        facts = picked(held.facts, at, index.offset)
+        rows = rounds.whole_items(held.facts)
+        at = self.later(index.at, index.ahead, rows) | frozenset((f[1], f[2]) for f in keys if f[0] == WHERE)
+        facts = picked(held.facts, at, 0 if rows else index.offset)
         if (FLAG, "random") in keys and any(f[0] == TOKENS and f[1] == "val" for f in held.facts):
             facts |= {(FLAG, "partial", self.here(), "draws positions at random")}
         key_tokens = frozenset(f for f in keys if f[0] in (TOKENS, LEARNT, COUNTS))
@@ -127,13 +131,21 @@ class Subscripts:
         out.offset = held.offset + index.offset
         return out
 
+    def method_narrow(self, receiver: Value, args: list[Value], keywords: dict[str, Value]) -> Value | None:
+        """`stream.narrow(0, begin, length)`: a slice by another name."""
+        if receiver.obj is not None or len(args) != 3 or not args[0].known or args[0].const != 0:
+            return None
+        begin = Value(args[1].facts, UNKNOWN, None, args[1].at, offset=args[1].offset)
+        begin.ahead = args[1].ahead
+        return self.pick(receiver, begin)
+
     def element(self, held: Value, obj: Listing, index: Value, is_slice: bool) -> Value:
         items = obj.items
         if is_slice:
             out = Listing(None, self.merged(items) if items is not None else obj.slots["sum"])
             if items is not None and not index.at:
                 out = Listing(list(items))
-            return Value(held.facts, UNKNOWN, out, held.at | index.at)
+            return Value(held.facts, UNKNOWN, out, held.at | self.later(index.at, index.ahead, items=True))
         if (
             items is not None
             and index.known
@@ -142,7 +154,7 @@ class Subscripts:
         ):
             return self.placed(items[index.const], held.at)
         value = (self.merged(items) if items is not None else obj.slots["sum"]) or Value(held.facts)
-        out = self.placed(value, index.at | held.at)
+        out = self.placed(value, index.at | held.at, index.ahead)
         keys = frozenset(f for f in index.facts if f[0] in (TOKENS, LEARNT))
         if keys and out.obj is None:
             # A property looked up by token id says which token it was.

@@ -161,7 +161,8 @@ class _Builder:
             seen.append(
                 Seen(_place(where), self.state(owner), _VIA.get(how, Via.OPTIMIZER), how,
                      self.span(split, at, record), owner < 0, self.shares_loop(where, owner, record, at),
-                     self.parting(where, owner, at, record), self.scored_before(where, owner, at, record))
+                     self.parting(where, owner, at, record), self.scored_before(where, owner, at, record),
+                     self.ahead(at))
             )  # fmt: skip
         tables = tuple(_place(f[4]) for f in record.facts if f[0] == COUNTS)
         # Of several rounds that made the same change, the one that was reached another way says most.
@@ -258,6 +259,11 @@ class _Builder:
             if one != other:
                 return _place(one), _place(other)
         return None
+
+    def ahead(self, at: Iterations) -> Place | None:
+        """Where a position was moved on to the round these tokens belong to."""
+        where = next((self.machine.moved[each] for each in sorted(at) if each in self.machine.moved), None)
+        return _place(where) if where is not None else None
 
     def renewed(self, owner: int, record: ScoreRecord) -> bool:
         """True when the tensor is made anew for every item that is scored."""

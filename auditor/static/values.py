@@ -9,6 +9,7 @@ a set union:
     (SCORED, number)                                 contains the loss booked as score event `number`
     (GRAPH, owner)                                   computed with the parameters of this owner, gradients can flow
     (PARAMS, owner)                                  *is* a parameter (or a collection of parameters) of this owner
+    (STATE, owner)                           shares storage with parameters of this owner: an entry of its state dict
     (COUNTS, table, reach, split, ...)               contains a count read from this table (`counting.count`)
     (FILE, split, place)                             is a path or pattern of files of this split, named at that place
     (TABLE, number, place)                           is a table that counts at token-derived keys
@@ -26,6 +27,7 @@ from typing import Any
 
 TOKENS, LEARNT, SCORED, GRAPH, PARAMS = "tokens", "learnt", "scored", "graph", "params"
 COUNTS, FILE, TABLE, FLAG, GATE, WHERE = "counts", "file", "table", "flag", "gate", "where"
+STATE = "state"
 
 Fact = tuple[Any, ...]
 Facts = frozenset[Fact]
@@ -59,12 +61,16 @@ class Value:
         base: value this one is a view of.
         low: for an integer, the least it can be (None: unknown).
         offset: for a position, its distance from the position it was derived from.
+        counts: for the index of a loop, (loop, what it advances by, whether it counted items before it was scaled).
+        ahead: for a position, the loops whose next round it belongs to (`auditor.static.rounds`).
         solid: known not to be None.
         text: constant parts of a formatted string.
         line: where a formatted string was written, (path, line).
     """
 
-    __slots__ = ("at", "base", "const", "facts", "line", "low", "obj", "offset", "others", "solid", "text")
+    __slots__ = (
+        "ahead", "at", "base", "const", "counts", "facts", "line", "low", "obj", "offset", "others", "solid", "text",
+    )  # fmt: skip
 
     def __init__(
         self,
@@ -85,6 +91,8 @@ class Value:
         self.base = base
         self.low = low
         self.offset = offset
+        self.counts: tuple[int, Value, bool] | None = None
+        self.ahead: frozenset[tuple[int, bool, tuple[str, int]]] = NONE
         self.solid = solid or obj is not None
         self.text: str | None = None
         self.line: tuple[str, int] | None = None
@@ -134,6 +142,7 @@ def join(a: Value | None, b: Value | None) -> Value:
     out.base = a.base or b.base
     out.solid = a.solid and b.solid
     out.offset = max(a.offset, b.offset)
+    out.ahead = a.ahead & b.ahead
     if a.low is not None and b.low is not None:
         out.low = min(a.low, b.low)
     others = [o for o in (b.obj, *a.others, *b.others) if o is not None and o is not out.obj]

@@ -230,32 +230,45 @@ def train_on_next_chunk(sites: Sites, rng: random.Random) -> None:
     """The update consumes the chunk that is scored next."""
     body, first, last = _score_and_update(sites)
     loop = next(n for n in ast.walk(sites.tree) if isinstance(n, ast.For | ast.While) and n.body is body)
-    if not isinstance(loop, ast.For) or not isinstance(loop.target, ast.Name):
-        raise Inapplicable("the loop does not count its chunks")
-    index = loop.target.id
-    step = 1
-    if isinstance(loop.iter, ast.Call) and len(loop.iter.args) == 3:
-        stride: ast.expr = loop.iter.args[2]
-    elif isinstance(loop.iter, ast.Call) and getattr(loop.iter.func, "id", "") == "range":
-        stride = ast.Constant(step)
-    else:
-        raise Inapplicable("the loop does not count its chunks")
-    touched = False
-    for statement in body[first + 1 : last + 1]:
-        for node in ast.walk(statement):
-            if isinstance(node, ast.Assign) and index in loads(node.value) and _positions(node):
-                node.value = _Shifted(index, stride).visit(node.value)
-                touched = True
-    if not touched:
+    index, stride = _counter(loop)
+    wanted = set().union(*(loads(s) for s in body[first + 1 : last + 1]))
+    copies: list[ast.stmt] = []
+    # Bounds computed before the score, and what they are computed from, are computed anew, one step on.
+    for statement in reversed(body[: first + 1]):
+        if isinstance(statement, ast.Assign) and stores(statement) & wanted and _positions(statement.value):
+            wanted |= loads(statement.value)
+            copies.insert(0, copy.deepcopy(statement))
+    touched = [s for s in body[first + 1 : last + 1] for s in ast.walk(s) if isinstance(s, ast.Assign)]
+    touched = [s for s in touched if index in loads(s.value) and _positions(s.value)]
+    shifted = [s for s in (*copies, *touched) if index in loads(s.value)]
+    if not shifted:
         raise Inapplicable("the update does not pick its tokens by the loop's own index")
+    for statement in shifted:
+        statement.value = _Shifted(index, stride).visit(statement.value)
+    body[first + 1 : first + 1] = copies
 
 
-def _positions(node: ast.Assign) -> bool:
-    return not any(isinstance(n, ast.Compare) for n in ast.walk(node.value)) and (
-        isinstance(node.value, ast.BinOp | ast.Subscript)
-        or (isinstance(node.value, ast.Call) and getattr(node.value.func, "id", "") in ("min", "int"))
-        or any(isinstance(n, ast.Slice) for n in ast.walk(node.value))
-    )
+def _counter(loop: ast.For | ast.While) -> tuple[str, ast.expr]:
+    """(index of a loop, what it advances by)."""
+    call = loop.iter if isinstance(loop, ast.For) and isinstance(loop.iter, ast.Call) else None
+    name = getattr(call.func, "id", "") if call is not None else ""
+    if call is not None and name == "range" and isinstance(loop.target, ast.Name):
+        return loop.target.id, call.args[2] if len(call.args) == 3 else ast.Constant(1)
+    if call is not None and name == "enumerate" and isinstance(loop.target, ast.Tuple):
+        return loop.target.elts[0].id, ast.Constant(1)
+    raise Inapplicable("the loop does not count its chunks")
+
+
+def _positions(value: ast.expr) -> bool:
+    """Integer arithmetic, an item of a list of bounds, or a slice: nothing that only a learning rate would be."""
+    for node in ast.walk(value):
+        if isinstance(node, ast.Call):
+            name = node.func.attr if isinstance(node.func, ast.Attribute) else getattr(node.func, "id", "")
+            if name not in ("min", "max", "int", "len", "numel", "size", "to", "long", "cuda", "view", "reshape"):
+                return False
+        elif isinstance(node, ast.Compare | ast.Div) or (isinstance(node, ast.Constant) and type(node.value) is float):
+            return False
+    return isinstance(value, ast.BinOp | ast.Subscript | ast.Call)
 
 
 class _Shifted(ast.NodeTransformer):
