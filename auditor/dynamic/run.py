@@ -179,8 +179,11 @@ def _obstacle(submission: Submission, program: Program) -> str:
 
 
 def _writes_beside_itself(result: RunResult) -> bool:
-    """The submission is read-only where it stands; a program that insists gets a copy it may write to."""
-    denied = ("PermissionError", "Read-only file system", "Permission denied")
+    """The submission is read-only where it stands; a program that insists gets a copy it may write to.
+
+    A compiler it starts on files of its folder fails there with no more than its exit status.
+    """
+    denied = ("PermissionError", "Read-only file system", "Permission denied", "CalledProcessError")
     # A path without a root is below the folder that the program changed to.
     inside = REPOSITORY in result.reason or re.search(r": '[^/']", result.reason)
     return result.status == "stopped" and bool(inside) and any(w in result.reason for w in denied)

@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+import shutil
+
 import cpu_programs as parts
 import pytest
 
@@ -228,3 +230,17 @@ print(NAME, given.iterations)
     assert made.run.attempts == 3
     assert "lib/shared_parts/__init__.py" in made.run.plan.conditions
     assert "documented command line options" in made.run.plan.conditions
+
+
+@pytest.mark.skipif(shutil.which("gcc") is None, reason="no compiler here")
+def test_program_that_compiles_beside_itself() -> None:
+    compiled = r"""
+import ctypes, subprocess
+from pathlib import Path
+here = Path(__file__).resolve().parent
+(source, library) = (Path("/tmp/twice.c"), here / "libtwice.so")
+source.write_text("long twice(long x) { return 2 * x; }")
+subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", str(library), str(source)], check=True)
+print("twice", ctypes.CDLL(str(library)).twice(21))
+"""
+    assert "twice 42" in said(compiled, parts.EXPORT, parts.SCORE).run.stdout
