@@ -87,9 +87,9 @@ def _candidates(tried: list[Try], ended: Ended, submission: Submission, options:
         return [last.but(f"with {found[0]} of the same pull request", extra=(*last.extra, *found))]
     if "needs the package" in reason or "has no stand-in" in reason or "no stand-in on a CPU" in reason:
         return []
-    if "CPU time over" in reason:
+    if "CPU time over" in reason or "memory over" in reason:
         return [last.but("at the smallest scale", scale=SMALL)] if len(tried) == 1 else []
-    if "wall time over" in reason or "memory over" in reason:
+    if "wall time over" in reason:
         return []
     scripts = [last.but(f"with the variables of {path}", shell=path) for path in launchers(submission)]
     return [*_by_error(tried, reason), *given, *scripts[:1], *_otherwise(last)]

@@ -44,10 +44,11 @@ def test_division_by_a_period_of_nothing() -> None:
     assert after("ZeroDivisionError: integer modulo by zero").scale.never == NEVER
 
 
-def test_slow_programs_are_tried_once_more() -> None:
-    small = after("CPU time over 60 s, in forward, line 3")
+@pytest.mark.parametrize("reason", ["CPU time over 60 s, in forward, line 3", "memory over 4,294,967,296 bytes"])
+def test_slow_and_large_programs_are_tried_once_more(reason: str) -> None:
+    small = after(reason)
     assert small.scale == SMALL
-    assert after("CPU time over 60 s", Try(), small) is None
+    assert after(reason, Try(), small) is None
     assert SMALL.width % SMALL.heads == SMALL.chunk % SMALL.seq == 0
     assert (SMALL.val_tokens - 1) // SMALL.chunk >= 8
 
