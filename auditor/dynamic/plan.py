@@ -63,7 +63,7 @@ class Plan:
         notes: what was changed, for the report: name -> (full-scale value, value of this run).
         wanted: lower-case setting name -> value in force at full scale.
         writable: run from a copy of the folder that may be written to.
-        conditions: what differs from a run as documented, in words.
+        conditions: what differs from a run as documented, in words. documented: settings of the documents are in force.
         ranked: variables that `torchrun` sets are there. extra: files of the pull request laid beside the folder, by path.
     """
 
@@ -77,6 +77,7 @@ class Plan:
     wanted: dict[str, str] = field(default_factory=dict)
     writable: bool = False
     conditions: str = ""
+    documented: bool = True
     ranked: bool = True
     extra: tuple[str, ...] = ()
 

@@ -126,7 +126,9 @@ def run_submission(
 def _plan(now: Try, settings: list[Setting], effective: dict[str, str], options: dict[str, str], text: str) -> Plan:
     given = ({**effective, **options} if now.options else effective) if now.documented else {}
     plan = make_plan(settings, given, now.scale, text)
-    plan.conditions, plan.ranked, plan.extra = now.words, now.ranked, now.extra
+    plan.conditions, plan.ranked, plan.extra, plan.documented = now.words, now.ranked, now.extra, now.documented
+    if now.words:
+        plan.notes["conditions of the run"] = ("as documented", now.words)
     if now.options:
         plan.attributes |= options_of_run(options, plan)
     return plan

@@ -104,6 +104,10 @@ def from_run(run: RunResult, submission: Submission, program: Program, claimed_l
         # What it had printed by then need not be its headline.
         made.absent = f"stopped before its last result: {run.reason}"
         return made
+    if run.plan is not None and not run.plan.documented:
+        # What a program does by default is not what was submitted; nobody is judged by it.
+        made.absent = "it ran with the program's own defaults only, not with the settings its documents show"
+        return made
     account = _account(run, explained, submission, program)
     made.timeline = account.timeline(_settings(run))
     if made.attribution is not None:

@@ -244,3 +244,12 @@ subprocess.run(["gcc", "-O2", "-shared", "-fPIC", "-o", str(library), str(source
 print("twice", ctypes.CDLL(str(library)).twice(21))
 """
     assert "twice 42" in said(compiled, parts.EXPORT, parts.SCORE).run.stdout
+
+
+def test_nobody_is_judged_by_defaults_that_were_not_submitted() -> None:
+    picky = 'if os.environ.get("MODE", "plain") != "plain":\n    raise RuntimeError("this mode is not supported")\n'
+    submission = Submission.from_files({f"{FOLDER}/train_gpt.py": parts.program(picky, parts.EXPORT, parts.LAST_EPOCH)})
+    made = witness.testify(submission, read_program(submission), {"MODE": "fancy"}, seconds=40)
+    assert made.run.status == "finished", made.run.reason
+    assert "own defaults" in made.absent
+    assert made.timeline is None
