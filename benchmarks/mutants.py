@@ -27,8 +27,9 @@ from pathlib import Path
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
 sys.path.insert(0, str(Path(__file__).resolve().parent.parent / "tests" / "fuzz"))
 
+from edits import EDITS, LOG_IS_ANOTHERS, spoilt
 from fuzz_variants import labelled_case
-from spoiling import EDITS, LOG_IS_ANOTHERS, Inapplicable, sites_of, spoilt
+from spoiling import Inapplicable, sites_of
 from subjects import answer, caught_by, example_cases, with_program
 
 from auditor.case import Case

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import ast
+import fnmatch
 import re
+
+# The first shard of each split under its official name.
+_SHARDS = {"val": "fineweb_val_000000.bin", "train": "fineweb_train_000001.bin"}
 
 
 def file_split(text: str) -> str:
@@ -24,7 +28,15 @@ def file_split(text: str) -> str:
             return split
     if tail.endswith((".bin", ".npy")) and "validation" in tail:
         return "val"
-    return ""
+    return _matched(tail)
+
+
+def _matched(pattern: str) -> str:
+    """Split whose official shards, and no others, a pattern with wildcards finds."""
+    if not any(sign in pattern for sign in "*?["):
+        return ""
+    found = [split for split, name in _SHARDS.items() if fnmatch.fnmatchcase(name, pattern)]
+    return found[0] if len(found) == 1 else ""
 
 
 def sifted(node: ast.AST, name: str) -> str:

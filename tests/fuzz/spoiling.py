@@ -8,10 +8,9 @@ from __future__ import annotations
 
 import ast
 import copy
-import difflib
 import random
 import re
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from dataclasses import dataclass, field
 
 from reshaping import blocks, functions, loads, stores
@@ -37,6 +36,8 @@ class Sites:
         updates: (line, call lines) of updates by validation tokens.
         exports: (line, call lines) of writes of the artifact.
         loads: the same for reads of it into a model.
+        lasting: something learnt from validation tokens outlives the item it was learnt from.
+        logged: settings that the logs state.
     """
 
     text: str
@@ -45,7 +46,8 @@ class Sites:
     updates: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
     exports: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
     loads: list[tuple[int, tuple[int, ...]]] = field(default_factory=list)
-    stopped: tuple[int, ...] = ()
+    lasting: bool = False
+    logged: frozenset[str] = frozenset()
 
 
 def sites_of(case: Case) -> tuple[Case, Sites]:
@@ -71,6 +73,10 @@ def sites_of(case: Case) -> tuple[Case, Sites]:
         raise Inapplicable("the claimed number is not traced to scores in the main script")
     at = lambda r: (r.where[1], tuple(w[1] for w in r.stack))  # noqa: E731
     found.updates = [at(u) for u in machine.updates if u.split == "val" and u.how == "optimizer" and u.where[0] == main]
+    found.lasting = any(
+        machine.root(u.owner).depth == 0 and u.how == "optimizer" and u.split == "val" for u in machine.updates
+    )
+    found.logged = frozenset(effective.logged)
     for record in _leaves(machine.records):
         if record.kind == "serialize" and record.where[0] == main:
             found.exports.append(at(record))
@@ -105,21 +111,21 @@ def _all_blocks(tree: ast.AST) -> Iterator[list[ast.stmt]]:
             yield from blocks(node)
 
 
-def _holding(tree: ast.AST, line: int) -> list[tuple[list[ast.stmt], int]]:
+def holding(tree: ast.AST, line: int) -> list[tuple[list[ast.stmt], int]]:
     """(block, index) of the statements that hold a line, outermost first."""
     found = [(body, n) for body in _all_blocks(tree) for n, s in enumerate(body) if line in _span(s)]
     return sorted(found, key=lambda each: -len(_span(each[0][each[1]])))
 
 
-def _function_of(tree: ast.AST, line: int) -> ast.FunctionDef | None:
+def function_of(tree: ast.AST, line: int) -> ast.FunctionDef | None:
     return min((f for f in functions(tree) if line in _span(f)), key=lambda f: len(_span(f)), default=None)
 
 
-def _scoring_call(sites: Sites) -> tuple[list[ast.stmt], int, str, str]:
+def scoring_call(sites: Sites) -> tuple[list[ast.stmt], int, str, str]:
     """(block, index, model, validation tokens) of the statement whose call computes the claimed number."""
     score = sites.scores[-1]
     for line in reversed([w[1] for w in score.stack]):
-        for body, number in reversed(_holding(sites.tree, line)):
+        for body, number in reversed(holding(sites.tree, line)):
             statement = body[number]
             if not isinstance(statement, ast.Assign | ast.Expr | ast.Return) or statement.value is None:
                 continue
@@ -134,17 +140,17 @@ def _scoring_call(sites: Sites) -> tuple[list[ast.stmt], int, str, str]:
     raise Inapplicable("no call takes a model and validation tokens")
 
 
-def _takes_targets(tree: ast.Module) -> bool:
+def takes_targets(tree: ast.Module) -> bool:
     for node in functions(tree):
         if node.name == "forward" and len(node.args.args) > 2 and "targ" in node.args.args[2].arg:
             return True
     return False
 
 
-def _adaptation(sites: Sites, model: str, tokens: str) -> list[ast.stmt]:
+def adaptation(sites: Sites, model: str, tokens: str) -> list[ast.stmt]:
     loss = (
         f"{model}(piece_[None, :-1], piece_[None, 1:])"
-        if _takes_targets(sites.tree)
+        if takes_targets(sites.tree)
         else f"F.cross_entropy({model}(piece_[None, :-1])[0].float(), piece_[1:])"
     )
     source = f"""
@@ -163,32 +169,37 @@ for position_ in range(0, {tokens}.numel() - 1025, 1024):
 
 def adapt_then_score(sites: Sites, rng: random.Random) -> None:
     """Train on the validation tokens right before they are scored."""
-    body, number, model, tokens = _scoring_call(sites)
-    body[number:number] = _adaptation(sites, model, tokens)
+    body, number, model, tokens = scoring_call(sites)
+    body[number:number] = adaptation(sites, model, tokens)
 
 
-def adapt_before_export(sites: Sites, rng: random.Random) -> None:
-    """Train on the validation tokens before the artifact is written."""
-    _, _, _, tokens = _scoring_call(sites)
+def export_place(sites: Sites) -> tuple[list[ast.stmt], int, str, str]:
+    """(block, index, model, validation tokens) of the statement that writes the artifact where the tokens are known."""
+    _, _, _, tokens = scoring_call(sites)
     for line, stack in sites.exports:
         for place in (*stack[::-1], line):
-            function = _function_of(sites.tree, place)
-            held = _holding(sites.tree, place)
+            function = function_of(sites.tree, place)
+            held = holding(sites.tree, place)
             if function is None or tokens.split(".")[0] not in set().union(*(stores(s) for s in function.body)):
                 continue
             saved = re.search(r"(\w+)\.state_dict\(\)", ast.unparse(function))
             body, number = next(((b, n) for b, n in held if b is function.body), (None, 0))
             if saved and body is not None:
-                body[number:number] = _adaptation(sites, saved.group(1), tokens)
-                return
+                return body, number, saved.group(1), tokens
     raise Inapplicable("the artifact is not written where the validation tokens are known")
+
+
+def adapt_before_export(sites: Sites, rng: random.Random) -> None:
+    """Train on the validation tokens before the artifact is written."""
+    body, number, model, tokens = export_place(sites)
+    body[number:number] = adaptation(sites, model, tokens)
 
 
 def score_twice(sites: Sites, rng: random.Random) -> None:
     """A test-time training evaluation runs twice; the second result counts."""
-    if not sites.updates:
-        raise Inapplicable("nothing is learnt during evaluation")
-    body, number, _, _ = _scoring_call(sites)
+    if not sites.updates or not sites.lasting:
+        raise Inapplicable("nothing is learnt during evaluation, or nothing of it is kept")
+    body, number, _, _ = scoring_call(sites)
     if not isinstance(body[number], ast.Assign):
         raise Inapplicable("the result is not kept")
     body.insert(number, copy.deepcopy(body[number]))
@@ -281,10 +292,10 @@ class _Shifted(ast.NodeTransformer):
         return ast.BinOp(ast.Name(self.index, ast.Load()), ast.Add(), copy.deepcopy(self.stride))
 
 
-def _loss_statement(sites: Sites) -> tuple[list[ast.stmt], int, ast.Call, str]:
+def loss_statement(sites: Sites) -> tuple[list[ast.stmt], int, ast.Call, str]:
     """(block, index, cross entropy call, variable) of a counted score that keeps losses apart."""
     for score in reversed(sites.scores):
-        for body, number in reversed(_holding(sites.tree, score.where[1])):
+        for body, number in reversed(holding(sites.tree, score.where[1])):
             statement = body[number]
             if isinstance(statement, ast.Assign) and isinstance(statement.targets[0], ast.Name):
                 calls = [n for n in ast.walk(statement.value) if isinstance(n, ast.Call)]
@@ -298,7 +309,7 @@ def _loss_statement(sites: Sites) -> tuple[list[ast.stmt], int, ast.Call, str]:
 
 def keep_the_smaller_loss(sites: Sites, rng: random.Random) -> None:
     """The smaller of two losses of the same token counts."""
-    body, number, call, name = _loss_statement(sites)
+    body, number, call, name = loss_statement(sites)
     logits, targets = ast.unparse(call.args[0]), ast.unparse(call.args[1])
     other = f"F.cross_entropy(({logits}) * 1.1, {targets}, reduction='none')"
     body[number + 1 : number + 1] = ast.parse(
@@ -308,7 +319,7 @@ def keep_the_smaller_loss(sites: Sites, rng: random.Random) -> None:
 
 def count_targets(sites: Sites, rng: random.Random) -> None:
     """A table counted by the tokens being scored is mixed into their probabilities."""
-    body, number, call, name = _loss_statement(sites)
+    body, number, call, name = loss_statement(sites)
     targets = ast.unparse(call.args[1])
     body[number + 1 : number + 1] = ast.parse(f"""
 key_ = ({targets}).reshape(-1) * 1000003 % 1048576
@@ -316,12 +327,12 @@ share_ = seen_[key_] / (seen_.sum() + 1.0)
 {name} = -torch.log(0.9 * torch.exp(-{name}.reshape(-1)) + 0.1 * share_).view({name}.shape)
 seen_.index_add_(0, key_, torch.ones_like(share_))
 """).body
-    sites.tree.body[_after_imports(sites.tree) : _after_imports(sites.tree)] = ast.parse(
+    sites.tree.body[after_imports(sites.tree) : after_imports(sites.tree)] = ast.parse(
         "seen_ = torch.zeros(1048576, device='cuda')"
     ).body
 
 
-def _after_imports(tree: ast.Module) -> int:
+def after_imports(tree: ast.Module) -> int:
     last = 0
     for number, statement in enumerate(tree.body):
         if isinstance(statement, ast.Import | ast.ImportFrom):
@@ -353,8 +364,8 @@ def train_on_validation_files(sites: Sites, rng: random.Random) -> None:
         and isinstance(n.value, str)
         and re.search(r"train_\*|train_%|_train_.*bin", n.value)
     ]
-    if not found:
-        raise Inapplicable("no pattern of training shards is written out")
+    if not found or "train_files" in sites.logged:
+        raise Inapplicable("no pattern of training shards is written out, or the log states the files")
     for node in found:
         node.value = node.value.replace("_train_", "_val_")
 
@@ -374,7 +385,7 @@ def calibrate_on_validation(sites: Sites, rng: random.Random) -> None:
 def score_unexported_weights(sites: Sites, rng: random.Random) -> None:
     """The artifact is not read back before the model is scored."""
     for line, _ in reversed(sites.loads):
-        for body, number in reversed(_holding(sites.tree, line)):
+        for body, number in reversed(holding(sites.tree, line)):
             if isinstance(body[number], ast.Expr):
                 body[number] = ast.parse("print('weights in memory are scored')").body[0]
                 return
@@ -396,14 +407,14 @@ def count_the_space_twice(sites: Sites, rng: random.Random) -> None:
 
 def score_half(sites: Sites, rng: random.Random) -> None:
     """The validation stream is cut to its first half before it is scored."""
-    body, number, _, tokens = _scoring_call(sites)
+    body, number, _, tokens = scoring_call(sites)
     body[number:number] = ast.parse(f"{tokens} = {tokens}[:{tokens}.numel() // 2]").body
 
 
 def train_at_evaluation(sites: Sites, rng: random.Random) -> None:
     """Training shards are read and learnt from after the artifact was read back."""
-    body, number, model, _ = _scoring_call(sites)
-    function = _function_of(sites.tree, body[number].lineno)
+    body, number, model, _ = scoring_call(sites)
+    function = function_of(sites.tree, body[number].lineno)
     for node in ast.walk(function) if function is not None else ():
         if (
             isinstance(node, ast.Assign)
@@ -412,7 +423,7 @@ def train_at_evaluation(sites: Sites, rng: random.Random) -> None:
         ):
             batch = ast.unparse(node.value)
             loss = (
-                f"{model}(more_, next_)" if _takes_targets(sites.tree)
+                f"{model}(more_, next_)" if takes_targets(sites.tree)
                 else f"F.cross_entropy({model}(more_).flatten(0, 1).float(), next_.flatten())"
             )  # fmt: skip
             source = f"""
@@ -426,55 +437,3 @@ for round_ in range(50):
             body[number:number] = ast.parse(source).body
             return
     raise Inapplicable("no training loader is at hand where the score is computed")
-
-
-_LEARNT = frozenset({"PG-C3-score-first", "PG-C3-prequant-ttt", "PG-C3-multi-epoch", "PG-C4-single-pass",
-                     "PG-D-val-in-train", "PG-C3-adapt-scope"})  # fmt: skip
-Edit = Callable[[Sites, random.Random], None]
-# Name -> (edit, rules any of which shows it).
-EDITS: dict[str, tuple[Edit, frozenset[str]]] = {
-    "adapt, then score": (adapt_then_score, _LEARNT),
-    "adapt before the export": (adapt_before_export, _LEARNT),
-    "score in a second pass": (score_twice, _LEARNT),
-    "update before score": (update_before_score, _LEARNT),
-    "train on the next chunk": (train_on_next_chunk, _LEARNT),
-    "smaller of two losses": (keep_the_smaller_loss, frozenset({"PG-C4-single-pass", "PG-C2-normalisation"})),
-    "counts keyed by the target": (
-        count_targets, frozenset({"PG-C2-hashed-ngram-cache", "PG-C2-normalisation", "PG-C1-ngram-target-gate"})
-    ),
-    "attention looks ahead": (look_ahead, frozenset({"PG-C1-causality"})),
-    "validation shards in training": (train_on_validation_files, _LEARNT | {"PG-D-paid-prefix"}),
-    "calibration on validation tokens": (
-        calibrate_on_validation, frozenset({"PG-D-gptq-calibration", "PG-D-val-in-train"})
-    ),
-    "weights never exported": (score_unexported_weights, frozenset({"PG-B-from-artifact"})),
-    "leading space counted twice": (
-        count_the_space_twice, frozenset({"PG-B-leading-space", "PG-B-bpb-formula", "PG-B-byte-fallback"})
-    ),
-    "half of the stream": (score_half, frozenset({"PG-B-full-val"})),
-    "training shards at evaluation": (train_at_evaluation, frozenset({"PG-D-train-at-eval"})),
-}  # fmt: skip
-
-
-# What these edits change would stand in the mutant's own log; the log at hand is the legal program's and proves nothing.
-LOG_IS_ANOTHERS = frozenset({"half of the stream", "leading space counted twice", "weights never exported"})
-
-
-def spoilt(sites: Sites, edit: str, seed: int) -> tuple[str, frozenset[int]]:
-    """(source, lines it differs in) of the program after one edit; a removal counts for the lines around it.
-
-    Raises:
-        Inapplicable: the program has no place for it.
-    """
-    fresh = copy.deepcopy(sites)
-    fresh.tree = ast.parse(sites.text)
-    EDITS[edit][0](fresh, random.Random(seed))
-    text = ast.unparse(ast.fix_missing_locations(fresh.tree))
-    lines: set[int] = set()
-    matcher = difflib.SequenceMatcher(None, sites.text.split("\n"), text.split("\n"), autojunk=False)
-    for kind, _, _, start, end in matcher.get_opcodes():
-        if kind != "equal":
-            lines |= set(range(start + 1, end + 1)) or {start, start + 1}
-    if not lines:
-        raise Inapplicable("the edit changes nothing")
-    return text, frozenset(lines)

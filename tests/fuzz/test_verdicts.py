@@ -9,7 +9,8 @@ import random
 from functools import cache
 
 import pytest
-from spoiling import EDITS, LOG_IS_ANOTHERS, Inapplicable, sites_of, spoilt
+from edits import EDITS, LOG_IS_ANOTHERS, spoilt
+from spoiling import Inapplicable, sites_of
 from subjects import answer, caught_by, example_cases, settings_names, with_program
 from variants import SHAPES, variant
 
@@ -23,7 +24,8 @@ LEARNS = "PG-C3-score-first legal: score a chunk, then train on it"
 SAMPLE = 12
 CAUGHT = ("adapt, then score", "adapt before the export", "update before score", "smaller of two losses",
           "counts keyed by the target", "score in a second pass", "validation shards in training",
-          "half of the stream", "leading space counted twice")  # fmt: skip
+          "half of the stream", "leading space counted twice", "attention looks ahead", "adapted by hand",
+          "smaller of two passes", "train on the next chunk")  # fmt: skip
 
 
 @cache

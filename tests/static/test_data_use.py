@@ -10,6 +10,7 @@ import pytest
 from auditor.findings import Status
 from auditor.static.analysis import StaticResult, static_timeline
 from auditor.static.effective import Effective
+from auditor.static.file_names import file_split
 from auditor.timeline import External
 from auditor.unpack import Layer, Program
 from rules.example_program import DATA, EVALUATION, EXPORT, MAIN, edited, program
@@ -348,3 +349,18 @@ def test_a_cache_by_file_keeps_the_splits_apart() -> None:
     assert status(result, "PG-C3-score-first") is Status.PASS
     mixed = edited(CACHED, "def load_shard(path):\n    key = str(path)\n", "def load_shard(path):\n    key = 'last'\n")
     assert status(analyse(program(data=edited(DATA, SHARDS, mixed))), "PG-D-val-in-train") is Status.FAIL
+
+
+@pytest.mark.parametrize(
+    ("pattern", "split"),
+    [
+        ("data/fineweb_v*_*.bin", "val"),
+        ("*_va?_0*.bin", "val"),
+        ("fineweb_t*.bin", "train"),
+        ("data/fineweb_*.bin", ""),
+        ("*.bin", ""),
+        ("logs/*.txt", ""),
+    ],
+)
+def test_split_of_a_pattern_is_that_of_the_shards_it_finds(pattern: str, split: str) -> None:
+    assert file_split(pattern) == split
