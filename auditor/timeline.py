@@ -195,6 +195,7 @@ class Counted:
             "rates" for one of a table that was divided before it was read.
         own_perhaps: the table was filled before it is read, with tokens that may be those being scored.
         table: state of the updates that filled it, "" when not known.
+        joined: tokens were joined to the key by arithmetic (None: unknown).
     """
 
     place: Place
@@ -205,6 +206,7 @@ class Counted:
     form: str = "single"
     own_perhaps: bool = False
     table: str = ""
+    joined: bool | None = None
 
 
 @dataclass(frozen=True)

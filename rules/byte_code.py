@@ -47,7 +47,31 @@ def with_code(case: Case, finding: Finding, bugs: Collection[str], decides: bool
     if decides and table.status == "correct":
         note = "The table was evaluated over pieces of every kind and the sum over pairs of tokens."
         return replace(passed(table.reason, places, note), witness=Witness.STATIC)
+    executed = counted_by_run(case) if table.status in ("undecided", "none") else None
+    if executed is not None and (decides or executed.status is not Status.PASS):
+        return executed
+    if table.status in ("undecided", "none") and table.reason:
+        return replace(finding, explanation=f"{finding.explanation} The code: {table.reason}.".strip())
     return finding
+
+
+def counted_by_run(case: Case) -> Finding | None:
+    """What the executed count of bytes says where reading leaves it open; None without a run that shows it.
+
+    The CPU run builds the submission's own table from a tokenizer of the usual size and scores a stream whose decoded
+    bytes are known (`auditor.dynamic`): loss and BPB of one printed line give the bytes that were counted.
+    """
+    attribution: Any = getattr(case.facts.get("run"), "attribution", None)
+    if attribution is None or not attribution.official_bytes:
+        return None
+    if attribution.matched == "loss and bpb" and attribution.printed.bpb is not None:
+        words = f"the executed count is that of the decoded text: {attribution.official_bytes:,} bytes in the run"
+        return replace(passed(words), witness=Witness.RUN)
+    if attribution.matched == "loss" and attribution.implied_bytes:
+        ratio = attribution.implied_bytes / attribution.official_bytes
+        words = f"the executed count is {ratio:.4f} times the bytes of the decoded text, with the run's own tokenizer"
+        return replace(warned(words, []), witness=Witness.RUN)
+    return None
 
 
 def with_formula(case: Case, finding: Finding, bugs: Collection[str]) -> Finding:

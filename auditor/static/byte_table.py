@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from auditor.static import byte_find as find
 from auditor.static import byte_stand_in as known
+from auditor.static.byte_absence import absence
 from auditor.static.byte_compare import compare, samples
 from auditor.static.byte_evaluate import Tables, after, bytes_at, called, classify, row_of
 from auditor.static.byte_interpreter import Interpreter
@@ -164,9 +165,10 @@ class _Reader:
             self._tokens_for_bytes(result, fault, idle_table)
         if result.status == NONE and printed and not known_ones:
             result.reason = "a BPB is printed, but what counts its bytes was not found"
-            absent = absent_calls([tree for _, tree in self.modules])
-            if absent:
-                result.reason += f"; it may be {absent[0]}, which is not in the submission"
+        if result.status == NONE and not idle_table:
+            trees = [tree for _, tree in self.modules]
+            result.absence, words = absence(trees, absent_calls(trees))
+            result.reason = words or result.reason
 
     # ---- tables
 

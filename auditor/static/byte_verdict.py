@@ -70,6 +70,7 @@ class ByteTable:
         sidecar: per-token bytes can also come from a file (transformed texts).
         samples: the count token by token beside the official look-up.
         takings: (state, place) where bytes from a file are taken: "aligned", "taken at the inputs", "" when not known.
+        absence: of a program that counts no bytes, what it does instead (`byte_absence`); "" while that is open.
         faults: printed BPBs whose formula is wrong; `formulas`: (known to be right, known at all, printed).
     """
 
@@ -84,3 +85,4 @@ class ByteTable:
     formulas: tuple[int, int, int] = (0, 0, 0)
     samples: list[Sample] = field(default_factory=list)
     takings: list[tuple[str, BytePlace]] = field(default_factory=list)
+    absence: str = ""

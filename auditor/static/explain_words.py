@@ -129,6 +129,8 @@ class Words:
         if number < 0:
             return f"count table {-number}"
         instance = self.machine.instances.get(number)
+        if instance is not None and instance.what == "submodule" and instance.owner is not None:
+            return f"a part of {self.owner(instance.owner.number)}"
         return f"{instance.what} (made at line {instance.place[1]})" if instance else "parameters"
 
     def _object(self, value: Value) -> Iterator[str]:

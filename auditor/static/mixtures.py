@@ -13,6 +13,9 @@ from auditor.timeline import Counted, Place, Report, Score, Split, Timeline, Upd
 
 Chain = tuple[tuple[Place, str], ...]
 
+#: Tokens whose counts make a probability: all that a table can be filled with besides generated text.
+LIVE = (Split.VAL, Split.UNKNOWN, Split.TRAIN, Split.ARTIFACT)
+
 
 def count_verdicts(timeline: Timeline) -> Iterator[Verdict]:
     """Counts, bytes, comparisons with the target and compiled code that take part in the claimed number."""
@@ -22,7 +25,7 @@ def count_verdicts(timeline: Timeline) -> Iterator[Verdict]:
         yield from _native(report)
         yield from _indicators(report)
         yield from _spread(timeline, report)
-    live = [c for c in counts if c.split in (Split.VAL, Split.UNKNOWN, Split.TRAIN)]
+    live = [c for c in counts if c.split in LIVE]
     if not live:
         return
     report = counts[live[0]]
@@ -45,8 +48,11 @@ def _counted(timeline: Timeline, live: list[Counted], report: Report) -> Iterato
     keyed = [c for c in live if c.target_in_key and c not in at_target]
     single = [c for c in live if c.form in ("single", "entry") or c in keyed]
     loose = [c for c in live if c.form in ("loose", "rates") and c not in single]
-    if keyed and report.spread and not any(c.entered for c in keyed):
-        words = "counts of bytes take part; whether a key holds the byte being scored could not be told"
+    if keyed and not any(c.joined or c.entered for c in keyed):
+        words = (
+            "a count is read at the token being scored; whether as an entry of a row or by a key that holds the token"
+        )
+        words += " could not be told"
         yield Verdict("PG-C2-hashed-ngram-cache", Status.UNKNOWN, words, _chain(timeline, keyed, report))
     elif keyed:
         yield Verdict(
@@ -101,7 +107,7 @@ def _spread(timeline: Timeline, report: Report) -> Iterator[Verdict]:
     """The loss of a token is divided over its bytes and mixed there."""
     if not report.spread:
         return
-    live = [c for c in report.counts if c.split in (Split.VAL, Split.UNKNOWN, Split.TRAIN)]
+    live = [c for c in report.counts if c.split in LIVE]
     rest = _chain(timeline, live, report) if live else ((report.place, "reports the mixture"),)
     words = "the loss of the realised token is spread over its bytes and mixed with another model there"
     chain = ((report.spread[0], "divides the loss of a token over its bytes"), *rest)
@@ -116,7 +122,11 @@ def _chain(timeline: Timeline, counts: list[Counted], report: Report) -> Chain:
     fills = [e for e in timeline.events() if isinstance(e, Update) and e.via is Via.TABLE]
     filled = {fill.state: fill.place for fill in reversed(fills) if fill.span.split is Split.VAL}
     filled |= {fill.state: fill.place for fill in reversed(fills) if fill.state not in filled}
-    shown = min(counts, key=lambda c: (not (c.target_in_key and c.entered), not c.target_in_key, c.table not in filled))
+    # Of several reads that a number went through the last is the count, the ones before it picked the table.
+    shown = min(
+        counts,
+        key=lambda c: (not (c.target_in_key and c.entered), not c.target_in_key, -c.place.line, c.table not in filled),
+    )
     chain = [(filled[shown.table], "counts tokens")] if shown.table in filled else []
     if shown.entered is not None and shown.target_in_key:
         chain.append((shown.entered, "the token being scored enters the key"))

@@ -49,6 +49,7 @@ _SPLITS = {
     "unknown": Split.UNKNOWN,
     "generated": Split.GENERATED,
     "dataset": Split.OTHER,
+    "artifact": Split.ARTIFACT,
 }
 _VIA = {
     "optimizer": Via.OPTIMIZER,
@@ -190,6 +191,7 @@ class _Builder:
                 f[7],
                 f[5] == PERHAPS,
                 f"count table {f[1]}",
+                bool(f[6]),
             )
             for f in sorted(record.facts, key=repr)
             if f[0] == COUNTS
@@ -209,6 +211,8 @@ class _Builder:
         if owner < 0:
             return f"count table {-owner}"
         instance = self.machine.instances.get(owner)
+        if instance is not None and instance.what == "submodule" and instance.owner is not None:
+            return f"a part of {self.state(instance.owner.number)}"
         return f"{instance.what} (made at line {instance.place[1]})" if instance else "parameters"
 
     def free(self, owner: int) -> bool:

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import datetime as dt
 from dataclasses import replace
+from types import SimpleNamespace
 
 import pytest
 
@@ -48,6 +49,45 @@ def test_who_is_believed(logged: Finding, table: ByteTable | None, expected: Sta
         assert any(item.line == 7 for item in found.evidence)
     if expected is not logged.status and logged.status is Status.UNKNOWN:
         assert found.witness is Witness.STATIC
+
+
+def ran(matched: str, implied: float) -> SimpleNamespace:
+    """A CPU run whose printed line was explained, with 50,000 decoded bytes."""
+    explained = SimpleNamespace(
+        matched=matched, implied_bytes=implied, official_bytes=50_000, printed=SimpleNamespace(bpb=1.9)
+    )
+    return SimpleNamespace(attribution=explained)
+
+
+NO_COUNT = ByteTable("none", reason="what counts its bytes was not found")
+
+
+@pytest.mark.parametrize("table", [BLIND, NO_COUNT])
+@pytest.mark.parametrize(
+    ("matched", "implied", "expected"),
+    [
+        ("loss and bpb", 50_000.0, Status.PASS),
+        ("loss", 58_400.0, Status.WARN),
+        ("bpb", 50_000.0, Status.UNKNOWN),
+    ],
+)
+def test_what_reading_leaves_open_is_settled_by_the_executed_count(
+    table: ByteTable, matched: str, implied: float, expected: Status
+) -> None:
+    case = Case(None, Program(), facts={"byte_table": table, "run": ran(matched, implied)})  # type: ignore[arg-type]
+    found = with_code(case, unknown("no line"), (BUG,))
+    assert found.status is expected
+    if expected is Status.UNKNOWN:
+        assert table.reason in found.explanation
+    else:
+        assert found.witness is Witness.RUN
+    if expected is Status.WARN:
+        assert "1.1680 times" in found.summary
+
+
+def test_an_executed_count_does_not_overrule_the_evaluated_one() -> None:
+    facts = {"byte_table": WRONG, "run": ran("loss and bpb", 50_000.0)}
+    assert with_code(Case(None, Program(), facts=facts), unknown("no line"), (BUG,)).status is Status.FAIL  # type: ignore[arg-type]
 
 
 def test_a_defect_of_another_rule_does_not_settle_this_one() -> None:
