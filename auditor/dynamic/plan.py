@@ -255,7 +255,7 @@ def _value(name: str, full: Any, default: Any, scale: Scale) -> Any:
     if _BATCH.search(name) and number is not None:
         return scale.seq * scale.batch if number > _SEQUENCES else min(int(number), scale.batch)
     if _CHUNK.search(name) and number:
-        return scale.chunk if number > _PART else scale.seq // 4
+        return scale.chunk if number > _PART else scale.seq // 2
     for pattern, cap in _CAPS:
         if re.search(pattern, name) and number is not None:
             return min(int(number), cap)

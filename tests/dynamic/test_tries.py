@@ -123,7 +123,7 @@ def test_training_that_only_the_clock_ends_is_short() -> None:
     assert float(plan.environment["MAX_WALLCLOCK_SECONDS"]) > 300
 
 
-@pytest.mark.parametrize(("full", "value"), [("48", 32), ("2048", 512), ("32768", 512)])
+@pytest.mark.parametrize(("full", "value"), [("48", 64), ("2048", 512), ("32768", 512)])
 def test_a_chunk_of_a_document_or_of_the_stream(full: str, value: int) -> None:
     text = f"import os\nsize = int(os.environ.get('TTT_CHUNK_SIZE', {full}))"
     plan = make_plan(declared_settings(text, "train_gpt.py"), {}, SCALES[0], text)
