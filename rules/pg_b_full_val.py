@@ -44,6 +44,8 @@ def decide(case: Case) -> Finding:
         missing = read.summary, list(read.evidence), False
     summary, evidence, disclosed = missing
     if disclosed:
+        read = stated(case, RULE.id)
+        evidence = [*evidence, *(read.evidence if read is not None and read.status is Status.FAIL else ())]
         return failed(
             f"{summary}; the author says so",
             evidence,

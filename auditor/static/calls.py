@@ -354,7 +354,8 @@ class Calls:
         base = Value(formed(facts, LOOSE), at=held.at)
         ids = [f for f in self.spread(index) if f[0] == TOKENS]
         if ids and any(f[0] == GRAPH for f in facts):
-            out = self.scored(base, Value(frozenset(ids), at=index.at))
+            part = frozenset(f for f in self.spread(index) if f[:2] == (FLAG, "partial"))
+            out = self.scored(base, Value(frozenset(ids) | part, at=index.at))
             if (FLAG, "softmax") in facts:
                 out.facts = out.facts | {(FLAG, "probability")}
             return out

@@ -105,8 +105,9 @@ def caught_by(before: Answer, after: Answer, expected: frozenset[str], lines: fr
     fresh = {
         rule: finding
         for rule, finding in after.findings.items()
-        if rule in expected and finding.status in bad and before.statuses.get(rule) is not finding.status
-    }
+        if rule in expected and finding.status in bad
+        and (before.statuses.get(rule) is not finding.status or any(e.line in lines for e in finding.evidence))
+    }  # fmt: skip
     if after.verdict is Verdict.CLEAN:
         return set(), False
     shown = any(evidence.line in lines for finding in fresh.values() for evidence in finding.evidence)
