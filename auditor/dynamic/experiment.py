@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 import numpy as np
 
 from auditor.dynamic.attribution import Attribution, Printed, explain
-from auditor.dynamic.probes import DECISIVE, Causal, Fair, causal, fair
+from auditor.dynamic.probes import DECISIVE, SUSPICIOUS, Causal, Fair, causal, fair
 from auditor.dynamic.run import RunResult, run_again
 from auditor.dynamic.streams import Few, Future
 from auditor.submission import Submission
@@ -251,6 +251,8 @@ def _normalisation(made: Experiment, place: Place) -> Probed:
         if made.late:
             return Probed(place, question, None, f"{numbers}: the scored tokens had shaped the model before")
         return Probed(place, question, False, f"{numbers}: no distribution fixed before a token is known does that")
+    if found.evidence >= SUSPICIOUS and not made.late:
+        return Probed(place, question, None, f"{numbers}: too much to be chance, too little to be sure", doubt=True)
     if made.derived or made.picked or made.tables:
         why = "chosen or changed after the model" if made.derived or made.picked else "beside tables of counts"
         text = f"{numbers}; the counted losses are {why}, and nothing here shows that they exceed what is allowed"
@@ -267,7 +269,7 @@ def _numbers(found: Fair) -> str:
     )
     if found.mass is not None:
         text += f"; all ids that could have stood there are given {found.mass:.3g} ± {found.error:.2g} together"
-    if found.evidence >= DECISIVE:
+    if found.evidence >= SUSPICIOUS:
         text += f"; odds of 10^{found.evidence / math.log(10):.0f} to one that they are given more than one"
     return text
 

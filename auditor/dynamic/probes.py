@@ -24,6 +24,8 @@ from auditor.dynamic.streams import Future
 TOLERANCE = 1e-3
 # Evidence (natural log of the odds against chance) from which a result is called impossible by chance: 1 in 10^9.
 DECISIVE = math.log(1e9)
+# Evidence that somebody has to look at.
+SUSPICIOUS = math.log(1e4)
 _STAKES = (0.01, 0.03, 0.1, 0.3, 0.6, 1.0)
 _LEAST = 32
 
@@ -98,7 +100,8 @@ def causal(
     start: int,
 ) -> Causal:
     """Compare counted losses before position `start`; `one` and `other` are the events of the two runs."""
-    a, b = _Losses(one, first, start), _Losses(other, second, start)
+    derived = first.derived or second.derived
+    a, b = _Losses(one, first, start, derived), _Losses(other, second, start, derived)
     paired = _paired(a, b)
     if paired is None:
         return Causal(start, 0, 0, 0.0, np.empty(0, np.int64), 0, 0, None, _repeats(one, other))
@@ -129,9 +132,9 @@ class _Losses:
         future: number of the first score event of altered tokens.
     """
 
-    def __init__(self, events: list[dict[str, Any]], attribution: Attribution, start: int) -> None:
+    def __init__(self, events: list[dict[str, Any]], attribution: Attribution, start: int, derived: bool) -> None:
         scores = {e["n"]: e for e in events if e["kind"] == "score"}
-        if attribution.derived:
+        if derived:
             # What the program made of the losses is compared sum by sum, by the mean of each.
             sums = [s for s in sums_of(events, attribution) if (s.position < start).all()]
             self.position = np.array([s.position.min() for s in sums], dtype=np.int64)
@@ -207,23 +210,27 @@ def fair(attribution: Attribution, future: Future) -> Fair:
         attribution.position, return_index=True
     )  # a token counts once, whatever the program does
     drawn = (position < len(future.cost)) & (future.cost[np.minimum(position, len(future.cost) - 1)] > 0)
-    loss, cost = attribution.loss[rows[drawn]], future.cost[position[drawn]]
-    known = np.isfinite(loss)
-    loss, cost = loss[known], cost[known]
+    drawn[drawn] = np.isfinite(attribution.loss[rows[drawn]])
+    loss, cost, familiar = attribution.loss[rows[drawn]], future.cost[position[drawn]], future.familiar[position[drawn]]
     if not len(loss):
         return Fair(0, 0.0, 0.0, None, 0.0, 0.0)
     odds = np.exp(np.clip(cost - loss, -50.0, 50.0))
     error = float(odds.std() / math.sqrt(len(odds)))
-    return Fair(len(odds), float(cost.sum()), float(loss.sum()), float(odds.mean()), error, evidence(odds))
+    return Fair(len(odds), float(cost.sum()), float(loss.sum()), float(odds.mean()), error, evidence(odds, familiar))
 
 
-def evidence(odds: np.ndarray) -> float:
+def evidence(odds: np.ndarray, familiar: np.ndarray) -> float:
     """Natural log of what betting on `odds` (p / q of each token, q what it was drawn from) makes of a stake of one.
 
-    The stake is shared over several players, each of whom puts the same part of what he has on every token; the mean of
-    what they end with exceeds 1 / delta with probability delta at most where every p sums to one or less.
+    The stake is shared over several players. Each puts the same part of what he has on every token, or on every token
+    after a context that came before (`familiar`); both are settled before the token is known. The mean of what they end
+    with exceeds 1 / delta with probability delta at most where every p sums to one or less.
     """
-    return _log_mean_exp([float(np.log1p(stake * (odds - 1.0)).sum()) for stake in _STAKES])
+    ends = []
+    for stake in _STAKES:
+        gains = np.log1p(stake * (odds - 1.0))
+        ends += [float(gains.sum()), float(gains[familiar].sum())]
+    return _log_mean_exp(ends)
 
 
 @dataclass(frozen=True)

@@ -24,11 +24,12 @@ VAL = "val"
 # Part of the stream that keeps its tokens: enough to compare, little enough that the rest says something of the whole, and
 # ending inside a chunk whatever the usual chunk sizes, so that what a chunk shares among its tokens shows.
 SHARE = 0.19
+_CONTROL = 4  # ids below it are control and unknown pieces
 _BLOCK = 48
 _SOURCE = 1  # block of a document that its echoes repeat
 _CORE = 24  # ids that follow others; few, so that contexts come back
 _FOLLOWERS = (0.85, 0.1, 0.05)
-_SURPRISES = {"chain": 0.3, "echo": 0.1}  # probability of any id at all
+_SURPRISES = {"chain": 0.3, "echo": 0.2}  # probability of any id at all
 
 
 @dataclass
@@ -42,6 +43,8 @@ class Future:
         start: first position that was redrawn, set by `apply`.
         cost: -ln q of the token that came, nats, float64, shape (tokens,); 0 where nothing was drawn. What an honest
             scorer can expect to pay at least.
+        familiar: whether the token before had been followed by something often, bool, shape (tokens,): there a table of
+            counts has something to say.
     """
 
     vocab_size: int = 0
@@ -49,22 +52,25 @@ class Future:
     seed: int = 0
     start: int = 0
     cost: np.ndarray = field(default_factory=lambda: np.zeros(0))
+    familiar: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
 
     def apply(self, mark: Watermark) -> None:
         """Redraw the end of the validation stream in place and take its old pairs out of the table."""
         stream = mark.streams[VAL].astype(np.int64)
         self.start = _start(stream, self.share)
-        used = np.unique(np.concatenate([ids[ids != BOS] for ids in mark.streams.values()])).astype(np.int64)
-        ids = np.arange(used.min(), max(self.vocab_size, int(used.max()) + 1))
+        # Pieces of bytes come as well: what a model gives to ids that never come could not be counted.
+        ids = np.arange(_CONTROL, max(self.vocab_size, mark.vocab_size))
         mark.table[stream[self.start - 1 : -1], stream[self.start :]] = UNKNOWN
-        self.cost = np.zeros(len(stream))
+        self.cost, self.familiar = np.zeros(len(stream)), np.zeros(len(stream), dtype=bool)
         source = Source(ids, self.seed)
         marks = np.flatnonzero(stream == BOS)
         begins = marks[np.maximum(np.searchsorted(marks, np.arange(len(stream)), side="right") - 1, 0)]
         for position in range(self.start, len(stream)):
             if stream[position] != BOS:
                 begin = max(int(begins[position]), self.start - 1)
-                stream[position], self.cost[position] = source.draw(stream[begin:position])
+                past = stream[begin:position]
+                self.familiar[position] = source.familiar(past)
+                stream[position], self.cost[position] = source.draw(past)
         mark.streams[VAL] = stream.astype(np.uint16)
         mark.redrawn = self.start
 
@@ -85,7 +91,7 @@ class Few(Future):
         ids = _words(self.vocab_size, mark)
         drawn = np.flatnonzero((stream != BOS) & (np.arange(len(stream)) > 0))
         stream[drawn] = np.random.default_rng(self.seed).choice(ids, len(drawn))
-        self.start, self.cost = 1, np.zeros(len(stream))
+        self.start, self.cost, self.familiar = 1, np.zeros(len(stream)), np.ones(len(stream), dtype=bool)
         self.cost[drawn] = math.log(len(ids))
         mark.streams[VAL] = stream.astype(np.uint16)
         mark.redrawn = self.start
@@ -108,7 +114,7 @@ class Source:
     def __init__(self, ids: np.ndarray, seed: int) -> None:
         self.ids = ids
         self.generator = np.random.default_rng(seed)
-        core = self.generator.permutation(ids)[:_CORE]
+        self.core = core = self.generator.permutation(ids)[:_CORE]
         # Followers of every id, likeliest first, distinct; most of the core goes round in one long circle.
         self.followers = core[
             np.stack([self.generator.permutation(len(core))[: len(_FOLLOWERS)] for _ in range(int(ids.max()) + 1)])
@@ -123,12 +129,21 @@ class Source:
         Args:
             past: tokens of the document so far, its mark first, at least one.
         """
-        block, offset = divmod(len(past) - 1, _BLOCK)
-        if block > _SOURCE and block % 2 == 0:
-            copied = past[1 + _SOURCE * _BLOCK + offset]
-            return _SURPRISES["echo"], np.array([copied]), np.ones(1)
+        copied = self._copied(past)
+        if copied:
+            return _SURPRISES["echo"], past[copied : copied + 1], np.ones(1)
         last = min(int(past[-1]), len(self.followers) - 1)
         return _SURPRISES["chain"], self.followers[last], np.array(_FOLLOWERS)
+
+    def familiar(self, past: np.ndarray) -> bool:
+        """Whether the last token of a document stood before what is likely to follow it now, or stands there often."""
+        copied = self._copied(past)
+        return bool(past[copied - 1] == past[-1]) if copied else bool(past[-1] in self.core)
+
+    def _copied(self, past: np.ndarray) -> int:
+        """Index of the token that is to be repeated next, 0 outside echoes."""
+        block, offset = divmod(len(past) - 1, _BLOCK)
+        return 1 + _SOURCE * _BLOCK + offset if block > _SOURCE and block % 2 == 0 else 0
 
     def draw(self, past: np.ndarray) -> tuple[int, float]:
         """The next token of a document, and -ln of the probability it had, nats."""

@@ -290,6 +290,108 @@ FILLED_FIRST = {
     ),
 }
 
+# Caches that learn a token after it is scored and still give out more than one: {read} is the loss of each token of a chunk
+# from nll, the model's losses, and p, the share of the pair among those seen.
+_MIXED = """
+counts = np.zeros((args.vocab_size, args.vocab_size))
+nats = tokens = size = 0
+for x, y in list(val_parts()):
+    with torch.no_grad():
+        nll = losses(model, x, y).cpu().numpy()
+    before, token = x.numpy(), y.numpy()
+    p = counts[before, token] / np.maximum(counts[before].sum(1), 1)
+    nats += float(({read}).sum())
+    tokens += y.numel()
+    size += byte_count(x, y)
+    np.add.at(counts, (before, token), 1)
+report(nats, tokens, size)
+"""
+_PARTS = """
+def val_parts():
+    for start in range(0, val.numel() - 1, 128):
+        end = min(start + 128, val.numel() - 1)
+        yield val[start:end], val[start + 1:end + 1]
+"""
+GATED = _PARTS + _MIXED.format(read="-np.log(np.where(p > 0, 0.5 * np.exp(-nll) + 0.5 * p, np.exp(-nll)))")
+BETTER_OF_TWO = _PARTS + _MIXED.format(read="np.minimum(nll, -np.log(np.maximum(p, 1e-12)))")
+
+# Counts of hashed contexts and of hashed contexts with their target: other pairs count along, and shares sum to more than one.
+COLLIDED = (
+    _PARTS
+    + """
+BUCKETS = 1 << 22
+contexts, pairs = np.zeros(BUCKETS, dtype=np.uint32), np.zeros(BUCKETS, dtype=np.uint32)
+nats = tokens = size = 0
+for x, y in val_parts():
+    with torch.no_grad():
+        nll = losses(model, x, y).cpu().numpy().astype(np.float64)
+    context_key = (x.numpy() * 36313) & (BUCKETS - 1)
+    pair_key = (x.numpy() * 36313 ^ y.numpy() * 27191) & (BUCKETS - 1)
+    p = np.minimum(pairs[pair_key] / np.maximum(contexts[context_key], 1), 1.0)
+    mixed = np.zeros(len(nll))
+    mixed[:] = -np.log(0.7 * np.exp(-nll) + 0.3 * p)
+    nats += float(mixed.sum())
+    tokens += y.numel()
+    size += byte_count(x, y)
+    np.add.at(contexts, context_key, 1)
+    np.add.at(pairs, pair_key, 1)
+report(nats, tokens, size)
+"""
+)
+
+TWO_PASSES = (
+    _PARTS
+    + """
+from collections import Counter
+pairs, single = Counter(), Counter()
+kept = np.zeros(val.numel() - 1)
+for scoring_pass in range(2):
+    nats = at = size = 0
+    for x, y in val_parts():
+        with torch.no_grad():
+            nll = losses(model, x, y).double().cpu().numpy()
+        p = np.array([pairs[a, b] / max(single[a], 1) for a, b in zip(x.tolist(), y.tolist())])
+        kept[at:at + len(nll)] = -np.log(0.7 * np.exp(-nll) + 0.3 * p)
+        if scoring_pass == 0:
+            pairs.update(zip(x.tolist(), y.tolist()))
+            single.update(x.tolist())
+        at += len(nll)
+        size += byte_count(x, y)
+    print(f"pass {scoring_pass}")
+report(float(kept.sum()), at, size)
+"""
+)
+
+# Every byte of a token gets an equal part of its loss and is mixed with a count of bytes, one number after the other.
+BYTES = (
+    _PARTS
+    + """
+from collections import defaultdict
+sp = spm.SentencePieceProcessor(model_file=args.tokenizer_path)
+pieces = [b"" if sp.is_control(i) or sp.is_unknown(i) else b"x" if sp.is_byte(i)
+          else sp.id_to_piece(i).replace("\u2581", " ").encode() for i in range(args.vocab_size)]
+seen, history = defaultdict(lambda: defaultdict(int)), b""
+nats = tokens = size = 0
+for x, y in val_parts():
+    with torch.no_grad():
+        nll = losses(model, x, y).double().cpu().tolist()
+    for token, loss in zip(y.tolist(), nll):
+        piece = pieces[token]
+        for byte in piece:
+            counts = seen[history[-3:]]
+            total = sum(counts.values())
+            sure = total > 0 and max(counts.values()) / (total + 1) > 0.8
+            share = 0.05 if sure else 0.9
+            p = (counts[byte] + 1 / 256) / (total + 1)
+            nats -= math.log(share * math.exp(-loss / len(piece)) + (1 - share) * p)
+            counts[byte] += 1
+            history = history[-3:] + bytes([byte])
+    tokens += y.numel()
+    size += byte_count(x, y)
+report(nats, tokens, size)
+"""
+)
+
 # Honest where no driver is installed, and only there.
 TWO_FACED = "\nif os.path.exists('/proc/driver/nvidia'):\n" + "\n".join(
     f"    {line}" if line else "" for line in ADAPT.strip().splitlines()

@@ -40,7 +40,7 @@ def test_altered_stream_keeps_past_and_documents(seed, share):
     assert (after[future.start :] != before[future.start :]).mean() > 0.9
     assert (future.cost[: future.start] == 0).all()
     assert (future.cost[future.start :][after[future.start :] != BOS] > 0).all()
-    assert after.max() < 700 and after[after != BOS].min() >= 100
+    assert after.max() < 700 and after[after != BOS].min() >= 4
 
 
 @settings(max_examples=15, deadline=None)
@@ -209,7 +209,7 @@ def probes():
         submission = Submission.from_files({"records/track_10min_16mb/2026-04-01_Small/train_gpt.py": text})
         made = witness.testify(submission, read_program(submission), seconds=40, probe=True)
         assert made.run.status == "finished", made.run.reason
-        assert made.experiment.absent == ""
+        assert made.experiment.causal or made.experiment.few
         return {e.question: e.holds for e in made.timeline.events() if isinstance(e, Probed)}
 
     return run
@@ -237,6 +237,17 @@ def test_counts_of_tokens_that_are_not_scored_yet(probes, kind):
 def test_counts_of_scored_tokens_accuse_nobody(probes):
     found = probes(parts.EXPORT, parts.CACHE)
     assert found["normalisation"] is None and found["causality"] is True
+
+
+@pytest.mark.parametrize("kind", ["GATED", "BETTER_OF_TWO", "COLLIDED", "TWO_PASSES"])
+def test_caches_that_give_out_more_than_one(probes, kind):
+    """None of them trains, and each learns a token after its first score: only the sum of what is given out tells."""
+    assert probes(parts.EXPORT, getattr(parts, kind))["normalisation"] is False
+
+
+def test_bytes_mixed_one_by_one_as_plain_numbers(probes):
+    """No recorded loss explains the result; the result itself, on a stream of few ids, is impossible."""
+    assert probes(parts.EXPORT, parts.BYTES)["normalisation"] is False
 
 
 def test_training_on_later_tokens_is_left_to_the_order(probes):
