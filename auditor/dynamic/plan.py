@@ -145,11 +145,17 @@ _TABLE = re.compile(
     r"(^|_)(n|num)?_?(buckets?|slots|hash_?(size|slots|mod|rows)|table_size|cache_size)(_size|_count)?$"
 )
 _TABLE_BITS = re.compile(r"(bucket|hash|table|cache|slot)s?_?bits$|^log2_(buckets|slots)$")
+# Tokens a cache has to have seen before it is asked.
+_PATIENCE = re.compile(r"(^|_)(min|warmup|warm_up|burn_?in|start)_(tokens|tokens_seen|seen|cache_tokens)$")
 _LARGE_TABLE = 1 << 17  # rows; what a model learns for hashes is smaller
 VAL_TOKENS = 62_021_846  # of the whole validation stream
 _TRUTH = {"true": "1", "false": "0", "yes": "1", "no": "0", "on": "1", "off": "0"}
 _PAIRS = {word: pair for pair in (("false", "true"), ("no", "yes"), ("off", "on")) for word in pair}
 _PLACES = re.compile(r"path|dir$|file|run_id|tokenizer|device|rank|world_size|folder|pattern|glob|name$")
+# Variables that belong to the machine of the submitted run, not to the program.
+_MACHINE = re.compile(
+    r"^(PATH|HOME|USER|TMP|OMP_|MKL_|NCCL_|TORCH|PYTORCH|CUDA|PYTHON|LD_|HF_|WANDB|TRITON|MASTER_|NPROC|LOCAL_)"
+)
 _VOCABULARY = re.compile(r"^vocab_?size$|^n_vocab$")
 _SWITCH = re.compile(r"^(1|0|true|false|yes|no|on|off)$", re.I)
 
@@ -178,7 +184,18 @@ def make_plan(settings: Iterable[Any], effective: dict[str, str], scale: Scale, 
             plan.environment[setting.environment] = written(value, setting.default)
         elif _number(setting.default) is not None:  # what is computed from something else follows from it
             plan.attributes[f"{setting.owner}.{setting.name}"] = value
+    _pass_on(effective, plan)
     return plan
+
+
+def _pass_on(effective: dict[str, str], plan: Plan) -> None:
+    """Variables of the documented command that reading found no setting for: a module beside the script may take them."""
+    for name, value in effective.items():
+        if not name.isupper() or name in plan.environment or _MACHINE.search(name) or "$" in value or "/" in value:
+            continue
+        if not (_VOCABULARY.search(name.lower()) or _PLACES.search(name.lower())):
+            sized = planned(name, value, plan.wanted, plan.scale)[1]
+            plan.environment[name] = value if sized is None else written(sized, value)
 
 
 def _fitted(settings: list[Any], scale: Scale, text: str) -> Scale:
@@ -267,11 +284,14 @@ def _value(name: str, full: Any, default: Any, scale: Scale) -> Any:
 def table_rows(name: str, full: float | None, scale: Scale) -> int | None:
     """Rows (or the bits that number them) of a table of counts in this run, None where a setting is nothing of the kind.
 
-    Powers of two stay powers of two, because programs take the low bits of a hash.
+    Powers of two stay powers of two, because programs take the low bits of a hash. How many tokens a table waits for
+    shrinks like it.
     """
     name = name.lower()
     if full is None or full != int(full):
         return None
+    if _PATIENCE.search(name) and full > scale.seq // 2:
+        return scale.seq // 2
     if _TABLE_BITS.search(name) and 17 <= full <= 32:
         return int(full) - _halvings(scale)
     return scaled_rows(int(full), scale) if _TABLE.search(name) and full >= _LARGE_TABLE else None
