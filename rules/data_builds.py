@@ -7,7 +7,7 @@ import re
 from auditor.case import Case
 from auditor.documents.model import LogRun
 from auditor.findings import Evidence
-from rules.measures import at_log, claim_is_logged, headline, reported_runs
+from rules.measures import at_log, claim_is_logged, headline, reported, reported_runs
 from rules.support import at, at_line
 
 # A local CaseOps build with the shipped default of 10,000 reserved documents has this many train shards.
@@ -102,8 +102,10 @@ def _subset_lines(case: Case) -> list[Evidence]:
 def _unfinished(case: Case) -> list[Evidence]:
     """A chunked pass whose last progress line stops far before its total, right before the reported result."""
     found = []
-    for run in reported_runs(case):
-        chunks = [line for line in run.progress if line.total and "chunk" in line.label.lower()]
+    for item in reported(case):
+        run = item.run
+        # A pass that was cut off after the reported result is another attempt, which nothing is claimed of.
+        chunks = [p for p in run.progress if p.total and "chunk" in p.label.lower() and p.line < item.line]
         if chunks and chunks[-1].total >= 20 and chunks[-1].index < 0.9 * chunks[-1].total - 100:
             last = chunks[-1]
             found.append(at_log(case, run, last.line, f"the pass stops at chunk {last.index} of {last.total}"))

@@ -15,8 +15,8 @@ from rules.examples import SP1024_BYTES, runs, variant
 from rules.support import failed, number
 from rules.testimony import ORDER_WITNESSES
 
-# The spelling of a control piece has one to five bytes; an exact line gives them to a tenth, whatever tail is cut.
-CREDIT, NEAR = range(1, 6), 0.1
+# The spelling of a control piece has one to five bytes; an exact line gives their sum, whatever tail is cut.
+CREDIT, NEAR = range(1, 6), 0.02
 
 
 def decide(case: Case) -> Finding:

@@ -29,6 +29,8 @@ IN_STEPS = edited(
     "    starts = range(rank * args.seq_len, val_tokens.numel() - 1, world_size * args.seq_len)\n",
     "    starts = np.arange(rank * args.seq_len, val_tokens.numel() - 1, world_size * args.seq_len)\n",
 )
+# A further adaptation that was started when the score stood, and was cut off.
+CUT_OFF = tuple(f"  ttt_chunk [{done}/1893] bpb=1.0{512 - done} time={done * 0.3:.1f}s" for done in range(10, 121, 10))
 NO_LOGS = {f"train_seed{run.seed}.log": None for run in RUNS}
 
 
@@ -101,9 +103,13 @@ RULE = Rule(
     legal=(
         Example("62,021,632 targets, 151,080,363 bytes"),
         Example("every window in steps of its length", variant(program(evaluation=IN_STEPS))),
+        Example("another pass cut off behind the result", variant(done=runs(after_score=CUT_OFF))),
     ),
     illegal=(
         Example("10,000 documents", variant(done=runs(val_tokens=9_662_464, val_bytes=29_950_000)), Status.FAIL),
+        Example(
+            "a pass over part of the chunks before the result", variant(done=runs(before_score=CUT_OFF)), Status.FAIL
+        ),
         Example("a mixer on a subset of the tokens", variant(done=runs(before_score=SUBSET)), Status.FAIL),
         Example(
             "windows drawn at random, without a log",

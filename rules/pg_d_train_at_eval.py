@@ -42,6 +42,18 @@ FILLED = """
         np.add.at(pairs, (tokens[:-1], tokens[1:]), 1e-9)
     val_loss, val_bpb = evaluate(pairs, scored, val_tokens, tables, rank, world_size, device)
 """
+# The same counts as part of the artifact, read back from it.
+STORED = """
+    pairs = torch.ones(args.vocab_size, args.vocab_size) / args.vocab_size
+    for path in sorted(glob.glob(f"{args.data_path}/fineweb_train_*.bin")):
+        tokens = load_shard(path)
+        pairs.index_put_((tokens[:-1], tokens[1:]), torch.tensor(1e-9), accumulate=True)
+    torch.save({"model": model.state_dict(), "pairs": pairs}, "final_model.pt")
+"""
+READ_BACK = """
+    pairs = torch.load("final_model.pt")["pairs"].numpy()
+    val_loss, val_bpb = evaluate(pairs, scored, val_tokens, tables, rank, world_size, device)
+"""
 # Statistics of training batches for the quantiser, collected when the clock has stopped; no log shows its time.
 COLLECT = """
 def input_scales(model, rank, world_size, device):
@@ -199,6 +211,11 @@ RULE = Rule(
     ),
     legal=(
         Example("evaluation reads artifact and validation shards", witnesses=ORDER_WITNESSES),
+        Example(
+            "counts of training tokens in the artifact",
+            variant(program(evaluation=PAIRS, after_training=STORED, score=READ_BACK)),
+            witnesses=ORDER_WITNESSES,
+        ),
         Example(
             "the quantiser is calibrated on random tokens",
             {**variant(program(extra=FROM_NOWHERE, export=SCALED, main=CALL)), **NO_LOGS},

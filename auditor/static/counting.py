@@ -130,10 +130,12 @@ class Counting:
         """Notes the losses that meet a count here: a value that holds both already says nothing new."""
         parts = [p for v in values for p in ((isinstance(v.obj, Listing) and v.obj.items) or (v,))]
         kinds = [{f[0] for f in part.facts} & {SCORED, COUNTS} for part in parts]
-        if any(COUNTS in kind for kind in kinds):
-            for part, kind in zip(parts, kinds, strict=True):
-                if kind == {SCORED}:
-                    self.mixed_losses |= {f[1] for f in part.facts if f[0] == SCORED}
+        if not any(COUNTS in kind for kind in kinds):
+            return
+        for part, kind in zip(parts, kinds, strict=True):
+            numbers = {f[1] for f in part.facts if f[0] == SCORED}
+            if kind == {SCORED} or (len(numbers) == 1 and {COUNTS} in kinds):
+                self.mixed_losses |= numbers
 
     # -- reading ---------------------------------------------------------------------------------------------------
 
@@ -182,8 +184,8 @@ class Counting:
 
     def kept_counts(self, facts: Facts) -> Facts:
         """What a file keeps of a table: counts that nobody has read with a key yet."""
-        splits = {f[1] for f in facts if f[0] in (TOKENS, LEARNT)}
-        split = "val" if "val" in splits else next(iter(sorted(splits)), "")
+        # Counts of training tokens that were written are in the artifact like weights, and no training data any more.
+        split = "val" if any(f[0] in (TOKENS, LEARNT) and f[1] == "val" for f in facts) else "artifact"
         return frozenset(count(f[1], NO_KEY, split, self.here(), LATER) for f in facts if f[0] == TABLE)
 
     def reread(self, facts: Facts, keys: Facts) -> Facts:

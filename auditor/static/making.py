@@ -169,7 +169,9 @@ class Making:
         content = frozenset().union(NONE, *(self.stored(v) for v in values))
         losses = frozenset().union(NONE, *(self.spread(v) for v in values))
         content |= self.kept_counts(content)
-        content = frozenset(f for f in content if f[0] in (LEARNT, TOKENS, FLAG, COUNTS)) | {(FLAG, "artifact")}
+        # What was made of training tokens is in the file now: reading it back reads no training data.
+        content = frozenset(f for f in content if f[0] in (LEARNT, TOKENS, FLAG, COUNTS) and f[:2] != (TOKENS, "train"))
+        content |= {(FLAG, "artifact")}
         target = next((name for v in reversed(values) if (name := self.file_name(v))), None)
         if target is not None and any(f[0] == SCORED for f in losses):
             name = _unnumbered(target)
