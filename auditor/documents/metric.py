@@ -274,6 +274,13 @@ def _from_ratio(ratio: Interval, vocabulary: int | None) -> Denominator:
     """Without a number of targets the ratio still tells how bytes were counted, not how much was scored."""
     text = f"{ratio.middle:.5f} tokens per byte"
     known = tokenizer_for(vocabulary=vocabulary, ratio=ratio)
+    whole = next((item for item in tokenizers() if not item.until and _same_quotient(ratio, item)), None)
+    if whole is not None:
+        reason = (
+            f"{ratio.middle:.9f} tokens per byte is {whole.tokens:,} / {whole.bytes:,} to {-math.log10(SAME_QUOTIENT):.0f} "
+            f"digits: the full validation set under {whole.name}; parts of the text differ from it in the fourth"
+        )
+        return Denominator("full validation set", True, ratio, whole.name, reason=reason)
     if known:
         usual = f"{known.name} ({known.tokens_per_byte:.5f})"
         reason = f"{text} is the ratio of {usual}; the log has no number of targets"
@@ -290,6 +297,17 @@ def _from_ratio(ratio: Interval, vocabulary: int | None) -> Denominator:
                 return Denominator(wrong.kind, False, ratio, item.name, reason=reason)
     reason = f"{text} fits no tokenizer with known counts, and the log has no number of targets"
     return Denominator("unknown", None, ratio, reason=reason)
+
+
+#: Relative distance within which two quotients of tokens and bytes are the same. Tokens per byte of half of the documents
+#: lie 3e-4 from those of all, of 99 % of them 3e-5: a part comes as near as this once in a thousand times.
+SAME_QUOTIENT = 1e-7
+
+
+def _same_quotient(ratio: Interval, item: Tokenizer) -> bool:
+    """Whether a ratio is known precisely enough, and is that of all targets of a tokenizer."""
+    slack = SAME_QUOTIENT * item.tokens_per_byte
+    return ratio.width < slack and abs(ratio.middle - item.tokens / item.bytes) < slack
 
 
 def _implied(tokens: int, size: Interval) -> str:

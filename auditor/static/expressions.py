@@ -277,7 +277,7 @@ class Expressions:
         scored = [any(f[0] == SCORED for f in v.facts) for v in (left, right)]
         if isinstance(op, ast.Div) and scored == [True, False]:
             by_token = any(f[0] == TOKENS and f[3] > 0 for f in right.facts)
-            return frozenset({(FLAG, "per byte")}) if by_token else NONE
+            return frozenset({(FLAG, "per byte", self.here())}) if by_token else NONE
         if isinstance(op, ast.Add) and sum(scored) == 1:
             loss, other = (left, right) if scored[0] else (right, left)
             compared = any(f[0] == GATE and f[3] > 0 for f in other.facts)

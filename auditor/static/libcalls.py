@@ -126,7 +126,7 @@ class LibraryCalls:
             more = {(FLAG, "distribution")} | ({(FLAG, "softmax")} if name == "softmax" else NONE)
             out.facts = formed(out.facts, ROW) | more
         elif name == "exp" and any(f[0] == SCORED for f in out.facts):
-            spread = {(FLAG, "spread", self.here())} if (FLAG, "per byte") in out.facts else NONE
+            spread = frozenset((FLAG, "spread", f[2]) for f in out.facts if f[:2] == (FLAG, "per byte"))
             out.facts = out.facts | {(FLAG, "probability")} | spread
         elif name in ("log", "log2"):
             out.facts = out.facts - {(FLAG, "probability")}

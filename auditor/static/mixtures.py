@@ -120,17 +120,25 @@ def _chain(timeline: Timeline, counts: list[Counted], report: Report) -> Chain:
     All of it about one table: the one whose filling and key are lines of their own.
     """
     fills = [e for e in timeline.events() if isinstance(e, Update) and e.via is Via.TABLE]
-    filled = {fill.state: fill.place for fill in reversed(fills) if fill.span.split is Split.VAL}
-    filled |= {fill.state: fill.place for fill in reversed(fills) if fill.state not in filled}
-    # Of several reads that a number went through the last is the count, the ones before it picked the table.
-    shown = min(
-        counts,
-        key=lambda c: (not (c.target_in_key and c.entered), not c.target_in_key, -c.place.line, c.table not in filled),
-    )
+    own = {fill.state: fill.place for fill in reversed(fills) if fill.span.split is Split.VAL}
+    filled = {fill.state: fill.place for fill in reversed(fills)} | own
+    lines = set(filled.values())
+
+    def rank(c: Counted) -> tuple[bool | int, ...]:
+        # Of several reads that a number went through the last is the count, the ones before it picked the table; a read
+        # that only fills the table further is none. Tables that travelled in one file are told apart by what fills them.
+        fill = filled.get(c.table)
+        return (
+            not (c.target_in_key and c.entered), not c.target_in_key, c.place in lines, -c.place.line,
+            c.table not in own, fill is None, -fill.line if fill else 0,
+        )  # fmt: skip
+
+    shown = min(counts, key=rank)
     chain = [(filled[shown.table], "counts tokens")] if shown.table in filled else []
     if shown.entered is not None and shown.target_in_key:
         chain.append((shown.entered, "the token being scored enters the key"))
-    chain.append((shown.place, "reads the count"))
+    if shown.place not in lines:
+        chain.append((shown.place, "reads the count"))
     scores = [e for e in timeline.events() if isinstance(e, Score) and e.counted]
     near = min(scores, key=lambda score: (not score.mixed, *_distance(score.place, shown.place)), default=None)
     chain += [(near.place, "the loss of the model it is mixed with")] if near is not None else []

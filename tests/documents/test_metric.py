@@ -124,12 +124,20 @@ def test_casefolded_bytes_need_an_exact_line() -> None:
 
 
 def test_without_target_count_the_ratio_decides_but_coverage_stays_open() -> None:
-    right = diagnose(*pair(1.9, SP1024.tokens, SP1024.bytes, 8))
+    right = diagnose(*pair(1.9, SP1024.tokens, SP1024.bytes, 4))
     inflated = diagnose(*pair(2.8, SP8192.tokens, 176_332_748, 8), vocabulary=8192)
     nothing = diagnose(*pair(2.8, 1_000_000, 5_700_000, 8))
     assert (right.kind, right.accepted, right.tokenizer) == ("right ratio, coverage unknown", None, "sp1024")
     assert (inflated.kind, inflated.accepted) == ("double leading space", False)
     assert (nothing.kind, nothing.accepted) == ("unknown", None)
+
+
+def test_a_quotient_known_to_seven_digits_shows_which_targets_were_scored() -> None:
+    whole = diagnose(*pair(1.9, SP1024.tokens, SP1024.bytes, 8))
+    assert (whole.kind, whole.accepted, whole.tokenizer) == ("full validation set", True, "sp1024")
+    # Half of the documents, whose tokens are 3e-4 shorter: the usual ratio, but not the same quotient.
+    half = diagnose(*pair(1.9, SP1024.tokens // 2, round(SP1024.bytes / 2 * 1.0003), 8))
+    assert half.accepted is not True
 
 
 def test_placeholders_are_not_results() -> None:
