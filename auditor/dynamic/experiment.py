@@ -264,13 +264,16 @@ def _normalisation(made: Experiment, place: Place) -> Probed:
 def _numbers(found: Fair) -> str:
     """The bet in words."""
     text = (
-        f"{found.tokens:,} tokens drawn at random cost {found.loss / found.tokens:.3f} nats each, where the distribution "
-        f"they were drawn from pays {found.chance / found.tokens:.3f}"
+        f"{found.tokens:,} tokens drawn at random cost {found.loss / found.tokens:.3f} nats each, "
+        f"{found.chance / found.tokens:.3f} for who knows how they were drawn"
     )
     if found.mass is not None:
-        text += f"; all ids that could have stood there are given {found.mass:.3g} ± {found.error:.2g} together"
+        text += (
+            f"; all ids that could have stood there get {found.mass:.3g} ± {found.error:.2g} together, from a "
+            "distribution one at most"
+        )
     if found.evidence >= SUSPICIOUS:
-        text += f"; odds of 10^{found.evidence / math.log(10):.0f} to one that they are given more than one"
+        text += f"; who bets that it is more wins 10^{found.evidence / math.log(10):.0f} to one"
     return text
 
 

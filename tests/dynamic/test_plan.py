@@ -85,3 +85,67 @@ def score(logits, num_seqs=64):
 @pytest.mark.parametrize(("full", "value"), [(524288, 1024), (64, 8), (4, 4)])
 def test_batch_size_in_tokens_or_sequences(full: int, value: int) -> None:
     assert planned("BATCH_SIZE", full, {}, SCALES[0])[1] == value
+
+
+TABLES = """
+NBUCKETS = 1 << 22
+WIDTH = 1 << 22
+SEEDS = 0xFFFFFF
+
+class Cache:
+    def __init__(self, order=7, buckets: int = 4_194_304, min_tokens=5000, min_count=2):
+        self.mask = (1 << 22) - 1
+        self.counts = make_table(order, 4194304)
+        self.packed = order & 0xFFFFFF
+
+def eval_sliding(model, stride=64, batch_seqs=32, chunk_tokens=1_048_576):
+    ctx_hash = ids * 36313 & 0x3FFFFF
+    key = ctx_hash % 1_000_003
+    word = ids & 0xFFFFFFFF
+    return Cache(buckets=2**22)
+"""
+
+
+def test_tables_of_counts_keep_their_load() -> None:
+    """As many tokens share a row as at full scale: 62 million tokens in 4 million rows, 4,096 in 256."""
+    tree, told = ast.parse(TABLES), []
+    assert Shrinker(SCALES[0], {}, lambda *item: told.append(item)).shrink(tree)
+    made = ast.unparse(tree)
+    rows = (1 << 22) * SCALES[0].val_tokens // 62_021_846
+    assert f"NBUCKETS = {1 << rows.bit_length() - 1}\n" in made or f"NBUCKETS = {1 << rows.bit_length()}\n" in made
+    shrunk = int(made.split("NBUCKETS = ")[1].split("\n")[0])
+    assert f"self.mask = {shrunk - 1}\n" in made and f"make_table(order, {shrunk})" in made
+    assert f"buckets: int={shrunk}, min_tokens=64, min_count=2" in made and f"Cache(buckets={shrunk})" in made
+    assert f"ids * 36313 & {shrunk - 1}\n" in made
+    modulus = int(made.split("ctx_hash % ")[1].split("\n")[0])
+    assert modulus % 2 and abs(modulus / 1_000_003 / (shrunk / (1 << 22)) - 1) < 0.05
+    assert "stride=64, batch_seqs=4, chunk_tokens=512" in made
+    for same in ("WIDTH = 1 << 22", "SEEDS = 16777215", "order & 16777215", "ids & 4294967295"):
+        assert same in made, "no table, no row"
+    assert ("NBUCKETS in line 2", 1 << 22, shrunk) in told
+
+
+@pytest.mark.parametrize(
+    ("name", "full", "value"),
+    [
+        ("NGRAM_BUCKETS", 1 << 22, 256),
+        ("CAUSAL_CACHE_BUCKETS", 1 << 24, 1024),
+        ("HASH_BITS", 22, 9),
+        ("BIGRAM_VOCAB_SIZE", 2048, 64),
+        ("BIGRAM_BUCKETS", 10240, 64),
+        ("MIXER_MIN_TOKENS", 10000, 64),
+        ("MIXER_MIN_TOKENS", 32, None),
+        ("NGRAM_MIN_COUNT", 2, None),
+    ],
+)
+def test_settings_of_tables(name: str, full: int, value: int | None) -> None:
+    found = planned(name, full, {}, SCALES[0])[1]
+    assert found == value or (value and name.endswith(("BUCKETS", "BITS")) and value / 2 <= found <= value * 2)
+
+
+def test_variables_of_the_command_reach_modules_beside_the_script() -> None:
+    plan = plan_of(
+        "import other\n", {"CACHE_MODE": "ppm", "CACHE_BUCKETS": "4194304", "OMP_NUM_THREADS": "8", "cache_alpha": "1"}
+    )
+    assert plan.environment["CACHE_MODE"] == "ppm" and int(plan.environment["CACHE_BUCKETS"]) < 1000
+    assert "OMP_NUM_THREADS" not in plan.environment and "cache_alpha" not in plan.environment
