@@ -65,6 +65,7 @@ class Plan:
         writable: run from a copy of the folder that may be written to.
         conditions: what differs from a run as documented, in words. documented: settings of the documents are in force.
         ranked: variables that `torchrun` sets are there. extra: files of the pull request laid beside the folder, by path.
+        roots: absolute paths written into the program under which it looks for the data.
     """
 
     environment: dict[str, str]
@@ -80,6 +81,7 @@ class Plan:
     documented: bool = True
     ranked: bool = True
     extra: tuple[str, ...] = ()
+    roots: tuple[str, ...] = ()
 
 
 _PERIOD = r"^(val|eval)_loss_every$|^(val|eval)_every(_steps)?$|^(val|eval)_(interval|freq)$"
@@ -112,6 +114,7 @@ _SIZES: tuple[tuple[str, Any], ...] = (
     (r"^eval_stride$|^(sliding_)?(window_)?stride$|^val_stride$", lambda s: s.stride),
     (r"(eval|val|ttt|sliding|gptq|calib)\w*_batch_(seqs|size|windows)$|^eval_batch$", lambda s: 4),
     (r"ttt_chunk(_tokens|_len)?$", lambda s: s.chunk),
+    (r"(^|_)(n_?gram|eval|cache|mixer|scor(e|ing))\w*_chunk(_tokens|_len|_size)?$", lambda s: s.chunk),
     (r"ttt_(eval_|train_)?seq_len$", lambda s: s.seq),
     (r"ttt_(lora_)?(eval_)?batch_size$|ttt_batch_docs$", lambda s: 4),
     (r"^ttt_(lora_)?(min_doc_len|min_tokens)$", lambda s: 32),
@@ -151,7 +154,7 @@ _LARGE_TABLE = 1 << 17  # rows; what a model learns for hashes is smaller
 VAL_TOKENS = 62_021_846  # of the whole validation stream
 _TRUTH = {"true": "1", "false": "0", "yes": "1", "no": "0", "on": "1", "off": "0"}
 _PAIRS = {word: pair for pair in (("false", "true"), ("no", "yes"), ("off", "on")) for word in pair}
-_PLACES = re.compile(r"path|dir$|file|run_id|tokenizer|device|rank|world_size|folder|pattern|glob|name$")
+_PLACES = re.compile(r"path|dir$|file|run_id|tokenizer|device|rank|world_size|folder|pattern|(^|_)glob(_|$)|name$")
 # Variables that belong to the machine of the submitted run, not to the program.
 _MACHINE = re.compile(
     r"^(PATH|HOME|USER|TMP|OMP_|MKL_|NCCL_|TORCH|PYTORCH|CUDA|PYTHON|LD_|HF_|WANDB|TRITON|MASTER_|NPROC|LOCAL_)"

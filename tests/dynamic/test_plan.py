@@ -102,6 +102,7 @@ def eval_sliding(model, stride=64, batch_seqs=32, chunk_tokens=1_048_576):
     ctx_hash = ids * 36313 & 0x3FFFFF
     key = ctx_hash % 1_000_003
     word = ids & 0xFFFFFFFF
+    chunk_sz = 65536
     return Cache(buckets=2**22)
 """
 
@@ -119,7 +120,7 @@ def test_tables_of_counts_keep_their_load() -> None:
     assert f"ids * 36313 & {shrunk - 1}\n" in made
     modulus = int(made.split("ctx_hash % ")[1].split("\n")[0])
     assert modulus % 2 and abs(modulus / 1_000_003 / (shrunk / (1 << 22)) - 1) < 0.05
-    assert "stride=64, batch_seqs=4, chunk_tokens=512" in made
+    assert "stride=64, batch_seqs=4, chunk_tokens=512" in made and "chunk_sz = 512" in made
     for same in ("WIDTH = 1 << 22", "SEEDS = 16777215", "order & 16777215", "ids & 4294967295"):
         assert same in made, "no table, no row"
     assert ("NBUCKETS in line 2", 1 << 22, shrunk) in told
@@ -134,6 +135,8 @@ def test_tables_of_counts_keep_their_load() -> None:
         ("BIGRAM_VOCAB_SIZE", 2048, 64),
         ("BIGRAM_BUCKETS", 10240, 64),
         ("MIXER_MIN_TOKENS", 10000, 64),
+        ("NGRAM_EVAL_CHUNK_TOKENS", 262144, 512),
+        ("GLOBAL_TTT_CHUNK_TOKENS", 32768, 512),
         ("MIXER_MIN_TOKENS", 32, None),
         ("NGRAM_MIN_COUNT", 2, None),
     ],

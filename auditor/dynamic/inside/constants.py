@@ -24,7 +24,7 @@ _FEW = 4
 # At evaluation caches and weights learn between batches and chunks: there must be several.
 _EVALUATING = re.compile(r"eval|score|scoring|ttt|slid|ngram|n_gram|cache|adapt|valid", re.I)
 _EVAL_BATCHES = re.compile(r"^(eval_|val_|ttt_)?batch_?(size|seqs|windows|docs)$|^bs$")
-_CHUNKS = re.compile(r"chunk(_tokens|_size|_len)?$")
+_CHUNKS = re.compile(r"^(\w+_)?chunk(_tokens|_size|_sz|_len)?$")
 _HASHES = re.compile(r"hash|key|bucket|n_?gram|ctx|slot", re.I)
 _TABLES = re.compile(r"n_?gram|cache|table|mixer|hash|count", re.I)
 # Masks with so many bits number rows of a table; wider ones are the width of a machine word or of a packed field.
@@ -71,6 +71,12 @@ class Shrinker:
             new = self._sized(name, node.name, values[index])
             if new is not None:
                 self._put(name, values, index, new)
+        if _EVALUATING.search(node.name):
+            for inner in ast.walk(node):
+                if isinstance(inner, ast.Assign) and _CHUNKS.search(name := _called(inner.targets[0]).lower()):
+                    full = constant(inner.value)
+                    if full is not None and full > self.scale.chunk:
+                        self._set(name, inner, "value", self.scale.chunk)
 
     def _call(self, node: ast.Call) -> None:
         called = _called(node.func)
