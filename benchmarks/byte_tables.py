@@ -1,9 +1,9 @@
 """Byte tables of every pull request of a clone: how many are decided, which are wrong, milliseconds.
 
-    python benchmarks/byte_tables.py --repo DIR [--limit N] [--labels labels.csv] [--json FILE]
+    python benchmarks/byte_tables.py --repo DIR [--limit N | --sample N --seed S] [--labels labels.csv] [--json FILE]
 
-"Decided" is counted over the programs that parse and count bytes at all; those that do not are listed apart (tools and
-tests that print no BPB, programs whose evaluation is not in the submission). Beside the tables it sums up what the printed
+"Decided" is counted over the programs that parse: correct, wrong, or shown to count no bytes (`byte_absence`: nothing is
+scored, nats only are printed, a BPB of another program is repeated). What stays open is listed with its reason. Beside the tables it sums up what the printed
 BPBs are made of and where bytes of sidecars are taken. With --labels the rows tagged byte_accounting are named, and LEGAL
 rows that are called wrong.
 """
@@ -12,14 +12,19 @@ from __future__ import annotations
 
 import csv
 import json
+import random
+import sys
 import time
 from collections import Counter
 from pathlib import Path
 
 import click
 
+sys.path.insert(0, str(Path(__file__).resolve().parent.parent))
+
 from auditor.errors import AuditorError
 from auditor.git import Repository
+from auditor.static.byte_absence import NATS, NO_SCORE, REPEATED
 from auditor.static.byte_table import byte_table
 from auditor.static.parse import parse_module
 from auditor.submission import Submission
@@ -40,6 +45,7 @@ def examine(git: Repository, number: int) -> dict[str, object] | None:
         "bug": result.bug,
         "reason": result.reason,
         "ratio": result.ratio,
+        "absence": result.absence,
         "minor": result.minor,
         "formulas": result.formulas,
         "faults": [[fault.bug, fault.everywhere] for fault in result.faults],
@@ -52,13 +58,18 @@ def examine(git: Repository, number: int) -> dict[str, object] | None:
 @click.command()
 @click.option("--repo", type=click.Path(path_type=Path, exists=True), required=True)
 @click.option("--limit", type=int, default=0, help="Only the last N pull requests.")
+@click.option("--sample", type=int, default=0, help="As many pull requests drawn at random.")
+@click.option("--seed", type=int, default=1)
 @click.option("--labels", type=click.Path(path_type=Path, exists=True))
 @click.option("--json", "json_file", type=click.Path(path_type=Path))
-def main(repo: Path, limit: int, labels: Path | None, json_file: Path | None) -> None:
+def main(repo: Path, limit: int, sample: int, seed: int, labels: Path | None, json_file: Path | None) -> None:
     """Measure the byte-table verdicts on a clone."""
     rows = []
     with Repository(repo) as git:
-        for number in git.pull_requests()[-limit:]:
+        numbers = git.pull_requests()[-limit:]
+        if sample:
+            numbers = random.Random(seed).sample(numbers, min(sample, len(numbers)))
+        for number in numbers:
             try:
                 row = examine(git, number)
             except AuditorError as error:
@@ -79,10 +90,11 @@ def report(rows: list[dict]) -> None:
     counting = len(rows) - status["none"]
     decided = status["correct"] + status["wrong"]
     print(f"{len(rows)} programs that parse: " + ", ".join(f"{name} {count}" for name, count in status.most_common()))
-    print(
-        f"decided: {decided} of {counting} that count bytes ({decided / max(1, counting):.2%}), "
-        f"of all that parse {decided / max(1, len(rows)):.2%}"
-    )
+    empty = Counter(row["absence"] or "not found" for row in rows if row["status"] == "none")
+    closed = sum(count for kind, count in empty.items() if kind in (NO_SCORE, NATS, REPEATED))
+    print(f"decided: {decided} of {counting} that count bytes ({decided / max(1, counting):.2%})")
+    print("programs that count no bytes: " + ", ".join(f"{kind} {count}" for kind, count in empty.most_common()))
+    print(f"decided of all that parse: {decided + closed} ({(decided + closed) / max(1, len(rows)):.2%})")
     right, known, printed = (sum(row["formulas"][i] for row in rows) for i in range(3))
     print(f"printed BPBs: {printed}, followed to their terms {known}, losses / ln 2 / bytes {right}")
     faults = Counter(f"{bug}{' everywhere' if every else ''}" for row in rows for bug, every in row["faults"])

@@ -173,8 +173,13 @@ def _scored_before(timeline: Timeline, seen: Seen) -> bool:
         events = list(_inside(loop))
         for number, event in enumerate(events):
             if isinstance(event, Update) and event.place == seen.place:
-                return any(isinstance(e, Score) and not e.seen and e.place in seen.scored for e in events[:number])
+                return any(isinstance(e, Score) and _fresh(e, seen) for e in events[:number])
     return False
+
+
+def _fresh(score: Score, seen: Seen) -> bool:
+    """True when the score was taken of the same tokens before the change, by parameters that knew nothing of it."""
+    return score.place in seen.scored and all(other.place != seen.place for other in score.seen)
 
 
 def _before_export(timeline: Timeline, seen: Seen) -> bool:
