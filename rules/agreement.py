@@ -251,7 +251,8 @@ def _run_distribution(case: Case) -> Said:
         return Said(None, f"the run could not tell: {found.finding}")
     if found.holds and may_idle(case):
         return Said(
-            None, "the run's stream repeats no context, so what reading found beside the model hardly fires in it"
+            None,
+            "the run's stream repeats short contexts only, so what reading found beside the model may not fire in it",
         )
     return Said(Status.PASS if found.holds else Status.FAIL, found.finding, (found.place,))
 

@@ -128,8 +128,8 @@ def probed(question: str) -> Read:
 def exercised(case: Case, read: Read) -> Read:
     """`read`, whose passes count only where reading found nothing that the run's data may have left idle.
 
-    The stream of a run repeats no context, so a table of counts or a compiled cache hardly fires in it: that such a program
-    behaved well there does not clear it. Without a reading nobody knows whether there is one.
+    Contexts come back in the stream of a probe run, but not as long ones and not for long: that a table of counts or a
+    compiled cache gave out no more than one there does not clear it. Without a reading nobody knows whether there is one.
     """
 
     def passed_by(timeline: Timeline) -> Finding | None:
@@ -156,8 +156,9 @@ def _counts(event: Event) -> bool:
 
 
 _PROBES = (
-    "Measured by running the program twice at reduced scale: the second time every token after the one named was "
-    "replaced by one drawn at random, so that no honest scorer can know it or be moved by it earlier."
+    "Measured by running the program again at reduced scale, on a stream whose tokens were drawn at random from a "
+    "distribution that is known exactly: no honest scorer is moved by them before they come, and none can win a bet on "
+    "them, because what it gives to all tokens that could come is one at most."
 )
 
 
