@@ -71,3 +71,34 @@ def test_sums_in_single_precision_are_explained() -> None:
     record = Record()
     record.printed(record.scored(np.random.default_rng(2).normal(9.0, 0.3, TOKENS), 10) * (1 + 8e-6))
     assert explain(record.events, BYTES).claim[1] is not None
+
+
+def test_a_loss_replaced_by_a_number_stays_that_of_its_token() -> None:
+    """A program that keeps the better of two as plain numbers; a token set to nothing is left out."""
+    torch = pytest.importorskip("torch")
+    from auditor.dynamic.inside.traces import Traces
+
+    counted = []
+    traces = Traces(lambda *what: counted.append(what))
+    losses = torch.tensor([1.0, 2.0, 3.0])
+    traces.begin(losses, 3)
+    for index, value in ((1, 0.5), (2, 0.0)):
+        losses[index] = value
+        traces.follow("__setitem__", torch.Tensor.__setitem__, (losses, index, value), {}, None)
+    traces.follow("sum", torch.Tensor.sum, (losses,), {}, losses.sum())
+    ids, value, how, terms = counted[0]
+    assert ids.tolist() == [0, 1] and value == 1.5 and how == "sum" and terms.tolist() == [1.0, 0.5]
+
+
+def test_arrays_made_beforehand_take_on_what_is_written_into_them() -> None:
+    from auditor.dynamic.inside.arrays import LossArray, trace
+
+    counted = []
+    losses = trace(np.array([1.0, 2.0, 4.0]), np.array([7, 8, 9]), lambda *what: counted.append(what))
+    kept = np.zeros(4).view(LossArray)
+    kept[1:] = -np.log(0.5 * np.exp(-losses) + 0.25)
+    kept[3] = 0.0
+    float(kept.sum())
+    ids, value, _, terms = counted[-1]
+    assert ids.tolist() == [7, 8] and np.allclose(terms, -np.log(0.5 * np.exp([-1.0, -2.0]) + 0.25))
+    assert np.isclose(value, terms.sum())
