@@ -206,17 +206,27 @@ def _training(events: list[dict[str, Any]], limit: int = 64) -> list[np.ndarray]
 
 def fair(attribution: Attribution, future: Future) -> Fair:
     """Counted losses of the redrawn tokens against the distribution they were drawn from, in the run that had them."""
-    position, rows = np.unique(
-        attribution.position, return_index=True
-    )  # a token counts once, whatever the program does
+    position, loss = _once(attribution)
     drawn = (position < len(future.cost)) & (future.cost[np.minimum(position, len(future.cost) - 1)] > 0)
-    drawn[drawn] = np.isfinite(attribution.loss[rows[drawn]])
-    loss, cost, familiar = attribution.loss[rows[drawn]], future.cost[position[drawn]], future.familiar[position[drawn]]
+    drawn &= np.isfinite(loss)
+    position, loss = position[drawn], loss[drawn]
+    cost, familiar = future.cost[position], future.familiar[position]
     if not len(loss):
         return Fair(0, 0.0, 0.0, None, 0.0, 0.0)
     odds = np.exp(np.clip(cost - loss, -50.0, 50.0))
     error = float(odds.std() / math.sqrt(len(odds)))
     return Fair(len(odds), float(cost.sum()), float(loss.sum()), float(odds.mean()), error, evidence(odds, familiar))
+
+
+def _once(attribution: Attribution) -> tuple[np.ndarray, np.ndarray]:
+    """Every counted position with what it costs: its first count, or all of them where the program changed the losses.
+
+    A changed loss may be a part of one: the byte of a token, the share of a window among several.
+    """
+    position, rows, inverse = np.unique(attribution.position, return_index=True, return_inverse=True)
+    if not attribution.derived:
+        return position, attribution.loss[rows]
+    return position, np.bincount(inverse, weights=attribution.loss, minlength=len(position))
 
 
 def evidence(odds: np.ndarray, familiar: np.ndarray) -> float:

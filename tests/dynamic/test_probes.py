@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from dataclasses import replace
 
 import cpu_programs as parts
 import numpy as np
@@ -126,6 +127,16 @@ def test_no_honest_distribution_wins(seed, learnt, kind):
         after.setdefault(ids[position - 1], np.zeros(700))[ids[position]] += 1
     found = fair(recorded(probability)[1], future)
     assert found.holds and found.tokens > 500 and found.mass <= 1 + 5 * found.error
+
+
+def test_parts_of_a_loss_are_added_up():
+    """Every token in two windows, each with half its weight: half a loss is no score."""
+    _, _, future = streams()
+    _, one = recorded(np.exp(-future.cost))
+    twice = {name: np.tile(getattr(one, name), 2) for name in ("position", "event")}
+    halves = replace(one, **twice, loss=np.tile(one.loss / 2, 2), derived=True)
+    found = fair(halves, future)
+    assert found.holds and found.mass == pytest.approx(1.0)
 
 
 @pytest.mark.parametrize("weight", [0.1, 0.2, 0.9])
