@@ -40,6 +40,10 @@ _START = (
     "from auditor.dynamic.inside.bootstrap import main; main({script!r}, '/data/table.npy')"
 )
 _FOLDER = re.compile(r"datasets/([\w.\-]+)(?=[/\"'])")
+# Roots under which a program looks for the data wherever it runs; those of the system stay what they are.
+_ROOT = re.compile(
+    r"[\"'](/(?!data/|usr/|lib|bin/|etc/|proc/|dev/|sys/|tmp/|scratch/|repo/)[\w.\-/]+?)/(?:datasets|tokenizers)/"
+)
 _MODEL = re.compile(r"([\w.\-]+\.model)\b")
 # Wall time allowed for a second of CPU time, more where the machine is busy with other things.
 _PATIENCE = 3.0
@@ -126,6 +130,7 @@ def run_submission(
 def _plan(now: Try, settings: list[Setting], effective: dict[str, str], options: dict[str, str], text: str) -> Plan:
     given = ({**effective, **options} if now.options else effective) if now.documented else {}
     plan = make_plan(settings, given, now.scale, text)
+    plan.roots = tuple(dict.fromkeys(_ROOT.findall(text)))[:4]
     plan.conditions, plan.ranked, plan.extra, plan.documented = now.words, now.ranked, now.extra, now.documented
     if now.words:
         plan.notes["conditions of the run"] = ("as documented", now.words)
@@ -249,7 +254,10 @@ def _save(folder: Path, mark: Watermark) -> None:
 
 
 def _materialise(submission: Submission, folder: Path) -> str:
-    """Copy the record folder's files; returns the path of the main script inside the sandbox."""
+    """Copy the record folder's files; returns the path of the main script inside the sandbox.
+
+    The data set is found beside the script too, for programs that take its folder for the repository's.
+    """
     base = submission.folder
     for path, entry in submission.files.items():
         if entry.kind != "file" or entry.size is None or entry.size > _KEPT or path in submission.logs:
@@ -258,6 +266,8 @@ def _materialise(submission: Submission, folder: Path) -> str:
         target = folder / inside
         target.parent.mkdir(parents=True, exist_ok=True)
         target.write_bytes(submission.read(path))
+    if not (folder / "data").exists():
+        (folder / "data").symlink_to("/data")
     main = submission.main_script
     return f"{_inside(submission)}/" + (main[len(base) :].lstrip("/") if base and main.startswith(base) else main)
 
@@ -314,6 +324,7 @@ def _policy(
             (str(root / "data"), "/data"),
             (str(root / "data"), f"{REPOSITORY}/data"),
             (str(root / "submission"), inside),
+            *((str(root / "data"), place) for place in plan.roots),
             *((str(root / "extra" / path), f"{REPOSITORY}/{path}") for path in plan.extra),
         ),
         environment=environment,

@@ -253,3 +253,15 @@ def test_nobody_is_judged_by_defaults_that_were_not_submitted() -> None:
     assert made.run.status == "finished", made.run.reason
     assert "own defaults" in made.absent
     assert made.timeline is None
+
+
+def test_data_is_found_where_programs_look_for_it() -> None:
+    looks = """
+here = os.path.dirname(os.path.abspath(__file__))
+rented = "/workspace/golf/data/datasets/fineweb10B_sp1024"
+print("beside", len(glob.glob(f"{here}/data/datasets/fineweb10B_sp1024/fineweb_val_*.bin")))
+print("rented", len(glob.glob(f"{rented}/fineweb_val_*.bin")))
+"""
+    out = said(looks, parts.EXPORT, parts.SCORE).run.stdout
+    assert "beside 1" in out
+    assert "rented 1" in out

@@ -141,7 +141,7 @@ def _writable(script: str) -> str:
     """A copy of the submission's folder in the scratch folder, for programs that write beside themselves."""
     folder = Path(script).parent
     copy = Path.cwd() / str(folder).lstrip("/")
-    shutil.copytree(folder, copy)
+    shutil.copytree(folder, copy, symlinks=True)
     root = Path.cwd() / Path(str(folder).lstrip("/")).parts[0]
     if root.is_dir() and not (root / "data").exists():
         (root / "data").symlink_to("/data")
