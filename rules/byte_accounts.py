@@ -79,6 +79,8 @@ def unclaimed(case: Case, kinds: Collection[str]) -> list[Account]:
     return found
 
 
+#: Denominators that leave coverage open and count bytes rightly, or to the author's loss.
+RIGHT_RATIO = ("right ratio, coverage unknown", "fewer bytes")
 RESCALED = 2e-4  # relative; a mean over seeds differs from each of them by about this much
 
 
@@ -126,7 +128,7 @@ def by_denominator(
     right = [
         a
         for a in found
-        if a.denominator.accepted or (ratio_decides and a.denominator.accepted is None and a.denominator.tokenizer)
+        if a.denominator.accepted or (ratio_decides and a.denominator.kind in RIGHT_RATIO and a.denominator.tokenizer)
     ]
     if len(right) == len(found):
         return passed(

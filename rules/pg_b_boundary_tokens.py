@@ -5,11 +5,11 @@ from __future__ import annotations
 import datetime as dt
 
 from auditor.case import Case
-from auditor.documents.metric import DOCUMENTS
+from auditor.documents.metric import DOCUMENTS, diagnose_line
 from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
 from rules.base import Example, Rule
-from rules.byte_accounts import accounts, by_denominator
+from rules.byte_accounts import Account, accounts, by_denominator
 from rules.byte_code import with_code
 from rules.examples import SP1024_BYTES, runs, variant
 from rules.support import failed, number
@@ -21,19 +21,25 @@ CREDIT, NEAR = range(1, 6), 0.02
 
 def decide(case: Case) -> Finding:
     """50,000 document starts with credited bytes show as a whole multiple of 50,000 bytes too many."""
-    found = accounts(case)
-    for account in found:
+    for account in accounts(case):
         size = account.denominator.bytes
         if size is None or account.denominator.accepted or size.width >= 10_000:
             continue
         credit = (size.middle - SP1024_BYTES) / DOCUMENTS
-        if round(credit) in CREDIT and abs(credit - round(credit)) <= NEAR:
+        whole = round(credit) in CREDIT and abs(credit - round(credit)) <= NEAR
+        if whole and not _right_elsewhere(account):
             return failed(
                 f"about {credit:.1f} bytes are credited to each of {number(DOCUMENTS)} document starts: "
                 f"{number(size.middle)} bytes",
                 [account.evidence],
             )
     return with_code(case, by_denominator(case, (), "", ORDER_WITNESSES), ("boundary tokens credited",))
+
+
+def _right_elsewhere(account: Account) -> bool:
+    """Another exact result of the same run has the right bytes: the table that credits them would be the same."""
+    found = (diagnose_line(line, account.run) for line in account.run.results if line.digits >= 6)
+    return any(denominator is not None and denominator.accepted for denominator in found)
 
 
 RULE = Rule(
