@@ -9,7 +9,7 @@ from __future__ import annotations
 import ast
 import math
 from collections.abc import Callable, Mapping, Sequence
-from typing import Any
+from typing import Any, TypeGuard
 
 from auditor.static.byte_library import array_call, array_method, plain_method
 from auditor.static.byte_operators import BINARY, COMPARE, MAX_SIZE, Raised, Stuck, bounded, invert, spread
@@ -80,7 +80,8 @@ class Interpreter:
             if isinstance(node, ast.FunctionDef):
                 self.top[node.name] = node
             elif isinstance(node, ast.ClassDef):  # settings, as far as tables are concerned
-                self.cache[node.name] = Argument()
+                self.cache[node.name] = holder = Argument()
+                holder.attributes.update({f.name: Function(f, {}) for f in node.body if _static(f)})
                 self.top[node.name] = node
             elif isinstance(node, ast.Assign):
                 for target in node.targets:
@@ -435,6 +436,9 @@ class Interpreter:
     def _of_call(self, node: ast.Call, scope: dict[str, Any]) -> Any:
         if isinstance(node.func, ast.Attribute):
             owner = self.value(node.func.value, scope)
+            held = owner.attributes.get(node.func.attr) if isinstance(owner, Argument) else None
+            if isinstance(held, Function):
+                return self.call(held, *self._arguments(node, scope))
             if not isinstance(owner, Library):
                 return self._method(owner, node.func.attr, node, scope)
             function: Any = Library(f"{owner.name}.{node.func.attr}")
@@ -536,6 +540,13 @@ class Interpreter:
         if isinstance(owner, Table | int | float):
             return array_method(owner, name, positional, keywords)
         return bounded(plain_method(owner, name, positional, keywords))
+
+
+def _static(node: ast.stmt) -> TypeGuard[ast.FunctionDef]:
+    """A function that only lives in a class: called by the name of the class, without an object."""
+    return isinstance(node, ast.FunctionDef) and any(
+        isinstance(d, ast.Name) and d.id == "staticmethod" for d in node.decorator_list
+    )
 
 
 def _load(node: ast.expr) -> ast.expr:

@@ -103,6 +103,18 @@ def test_a_table_made_inside_a_larger_function() -> None:
     assert verdict(body).status == "correct"
 
 
+@pytest.mark.parametrize(("old", "status"), [('len(text.encode("utf-8"))', "correct"), ("len(text)", "wrong")])
+def test_a_table_filled_by_a_function_that_lives_in_a_class(old: str, status: str) -> None:
+    helper = f"""
+class Fills:
+    @staticmethod
+    def one(i, text, size):
+        size[i] = {old}
+"""
+    body = changed(TABLE, 'size[i] = len(piece.encode("utf-8"))', "Fills.one(i, piece, size)")
+    assert verdict(body, helper, SUM).status == status
+
+
 def test_a_table_of_comprehensions() -> None:
     table = """
 def make(sp):
