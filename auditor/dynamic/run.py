@@ -371,7 +371,9 @@ def _crash(error: str, message: str) -> str:
     absent = re.fullmatch(r"No module named '([\w.]+)'", message)
     if error == "ModuleNotFoundError" and absent:
         return f"needs the package {absent[1]}, which is neither in the submission nor here, and has no stand-in"
-    return ": ".join(filter(None, (error, message)))
+    words = ": ".join(filter(None, (error, message)))
+    # Libraries for downloads wrap it in errors of their own; all of them repeat what the resolver said.
+    return f"needs the network, which the sandbox does not give ({words})" if "name resolution" in words else words
 
 
 def _events(lines: list[bytes]) -> Iterator[dict[str, Any]]:

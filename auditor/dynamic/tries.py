@@ -22,6 +22,7 @@ LONG = Scale(val_tokens=2 * 16 * 1024 + 1, never=SCALES[0].steps)
 # For programs that are slow here: half the stream, few and short steps; still eight chunks.
 SMALL = Scale(width=32, heads=2, kv_heads=1, seq=64, batch=4, chunk=256, stride=32, steps=3, val_tokens=8 * 256 + 1)
 _SHAPES = ("shape", "size", "divisible", "divide", "assert", "dimension", "index", "range", "view", "must", "zero")
+_FINAL = ("needs the package", "needs the network", "has no stand-in", "no stand-in on a CPU", "wall time over")
 _RANKS = ("Wrapped", "DistributedDataParallel", "distributed", "ddp", "process group", "world_size")
 
 
@@ -85,12 +86,10 @@ def _candidates(tried: list[Try], ended: Ended, submission: Submission, options:
     found = elsewhere(reason, submission)
     if found:
         return [last.but(f"with {found[0]} of the same pull request", extra=(*last.extra, *found))]
-    if "needs the package" in reason or "has no stand-in" in reason or "no stand-in on a CPU" in reason:
+    if any(words in reason for words in _FINAL):
         return []
     if "CPU time over" in reason or "memory over" in reason:
         return [last.but("at the smallest scale", scale=SMALL)] if len(tried) == 1 else []
-    if "wall time over" in reason:
-        return []
     scripts = [last.but(f"with the variables of {path}", shell=path) for path in launchers(submission)]
     return [*_by_error(tried, reason), *given, *scripts[:1], *_otherwise(last)]
 

@@ -29,6 +29,7 @@ def test_a_score_ends_it_and_so_does_a_missing_package() -> None:
         after("needs the package somewhere, which is neither in the submission nor here, and has no stand-in") is None
     )
     assert after("NotOnCpu: CUDA graphs: no stand-in on a CPU") is None
+    assert after("needs the network, which the sandbox does not give (URLError: name resolution)") is None
 
 
 def test_a_program_that_printed_nothing_gets_its_options_and_a_longer_stream() -> None:
