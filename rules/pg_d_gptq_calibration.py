@@ -92,6 +92,12 @@ def read(timeline: Timeline) -> Finding | None:
     """Calibration on validation tokens is a breach at any time; on training tokens only after the clock."""
     events = [event for event in timeline.events() if isinstance(event, Calibrate)]
     on_val = [event for event in events if event.span.split is Split.VAL and _before_export(timeline, event)]
+    if on_val and timeline.witness == Witness.STATIC.value:
+        # Statistics that reach the weights have an answer of their own; what becomes of these was not seen.
+        return warned(
+            "activations of validation tokens are collected before the artifact is written",
+            [place(event) for event in on_val],
+        )
     if on_val:
         return failed("the quantiser is calibrated on validation tokens", [place(event) for event in on_val])
     late = [event for event in events if event.span.split is Split.TRAIN and event.phase is not Phase.TRAINING]

@@ -3,6 +3,8 @@
 from __future__ import annotations
 
 import datetime as dt
+from dataclasses import replace
+from pathlib import PurePosixPath
 
 from auditor.case import Case
 from auditor.findings import Finding, Severity, Status
@@ -11,7 +13,7 @@ from auditor.timeline import External, Timeline
 from rules.base import Example, Rule
 from rules.example_program import program
 from rules.examples import variant
-from rules.support import failed, listed, passed
+from rules.support import failed, listed, passed, warned
 from rules.testimony import ORDER_WITNESSES, blind_spots, evaluation_events, from_timelines, place
 
 TABLE = """
@@ -23,9 +25,14 @@ TABLE = """
 
 def decide(case: Case) -> Finding:
     """Needs to see which files are opened during evaluation."""
-    return from_timelines(
-        case, "which files evaluation reads besides artifact, tokenizer and validation shards", read, rule=RULE.id
-    )
+    question = "which files evaluation reads besides artifact, tokenizer and validation shards"
+    found = from_timelines(case, question, read, rule=RULE.id)
+    names = {PurePosixPath(path).name for path in case.submission.files}
+    opened = [item for item in found.evidence if item.note]
+    if found.status is Status.FAIL and opened and all(PurePosixPath(item.note).name in names for item in opened):
+        # The file is there for everybody to see and to weigh; whether the stated size holds it is PG-S-code-count.
+        return replace(warned(f"{found.summary}, which the folder holds", found.evidence), witness=found.witness)
+    return found
 
 
 def read(timeline: Timeline) -> Finding | None:
@@ -84,6 +91,12 @@ RULE = Rule(
     legal=(Example("artifact, tokenizer and shards only", witnesses=ORDER_WITNESSES),),
     illegal=(
         Example("a table in a file of its own", variant(program(score=TABLE)), Status.FAIL, witnesses=ORDER_WITNESSES),
+        Example(
+            "a table in a file of the folder",
+            {**variant(program(score=TABLE)), "unigram_prior.npy": "numbers"},
+            Status.WARN,
+            witnesses=ORDER_WITNESSES,
+        ),
     ),
     decide=decide,
 )
