@@ -72,7 +72,7 @@ class Attribution:
 
     Attributes:
         printed: what is explained.
-        how: "all", "first", "last" or "min" score of each position.
+        how: "all", "first", "last" or "min" score of each position, or "parts": all of them are parts of one score.
         position, loss, event: what counted, one element for every count of a position.
         site: call stack that adds the losses up.
         loss_nats: nats per token of the combination; official_bpb: with the official bytes of its positions.
@@ -278,7 +278,7 @@ def _explain(
             part = (group.order >= start) & (group.when[group.order] < result.event)
             if not part.any():
                 continue
-            for preference, how in enumerate(("all", "first", "last", "min")):
+            for preference, how in enumerate(("all", "first", "last", "min", "parts")):
                 found = _try(result, group, part, how, token_bytes)
                 if found is None:
                     continue
@@ -347,7 +347,15 @@ def _try(
 ) -> Attribution | None:
     position, loss, event = group.position[part], group.loss[part], group.event[part]
     derived = bool(group.changed[np.unique(group.order[part])].any())
-    if how != "all":
+    if how == "parts":
+        if not derived:
+            return None
+        # The program changed the losses and added up parts of each, byte by byte for instance.
+        position, rows, inverse = np.unique(position, return_index=True, return_inverse=True)
+        if len(position) == len(loss):
+            return None
+        loss, event = np.bincount(inverse, weights=loss), event[rows]
+    elif how != "all":
         kept = _choose(position, loss, how)
         if len(kept) == len(position):
             return None  # the same as "all"

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+import pickle
 from typing import Any
 
 import numpy as np
@@ -102,3 +103,35 @@ def test_arrays_made_beforehand_take_on_what_is_written_into_them() -> None:
     ids, value, _, terms = counted[-1]
     assert ids.tolist() == [7, 8] and np.allclose(terms, -np.log(0.5 * np.exp([-1.0, -2.0]) + 0.25))
     assert np.isclose(value, terms.sum())
+
+
+def test_numbers_know_whose_loss_they_are() -> None:
+    from auditor.dynamic.inside.numbers import LossNumber, number
+
+    told = []
+    one, other = (number(value, loss, lambda *what: told.append(what)) for value, loss in ((2.0, 5), (3.0, 6)))
+    mixed = 0.25 + 0.5 * -one / 4 + 1.0
+    assert type(mixed) is LossNumber and mixed.loss == 5 and mixed == 1.0 and not told
+    assert type(one * other) is float, "two tokens' losses are nobody's"
+    total = 1.0
+    total += mixed
+    total -= other
+    assert told == [(5, 1.0), (6, -3.0)] and type(total) is float and total == -1.0
+    told.clear()
+    assert sum([one, other]) == 5.0 and told == [(5, 2.0), (6, 3.0)]
+    assert max(one, other) is other and f"{one:.1f}" == "2.0" and type(pickle.loads(pickle.dumps(one))) is float
+
+
+def test_parts_of_a_loss_make_up_a_result() -> None:
+    """Three parts of every loss, none of them the loss, printed as one number a token."""
+    losses = np.random.default_rng(3).normal(9.0, 0.3, TOKENS)
+    record = Record()
+    record.scored(losses, 10)
+    shares = np.random.default_rng(4).dirichlet([1.0, 1.0, 1.0], TOKENS) * losses[:, None] * 0.8
+    terms = shares.reshape(-1).astype(np.float32)
+    record.events.append({"kind": "site", "site": 20, "frames": [["/repo/train_gpt.py", 20, "mix"]]})
+    record.add("sum", site=20, ids=np.repeat(np.arange(TOKENS), 3), value=float(terms.sum()), how="item", terms=terms)
+    record.printed(float(terms.astype(np.float64).sum()) / TOKENS)
+    found = explain(record.events, BYTES).claim[1]
+    assert found.how == "parts" and found.derived
+    assert np.array_equal(found.position, np.arange(1, TOKENS + 1)) and np.allclose(found.loss, losses * 0.8)

@@ -256,9 +256,12 @@ def test_caches_that_give_out_more_than_one(probes, kind):
     assert probes(parts.EXPORT, getattr(parts, kind))["normalisation"] is False
 
 
-def test_bytes_mixed_one_by_one_as_plain_numbers(probes):
-    """No recorded loss explains the result; the result itself, on a stream of few ids, is impossible."""
-    assert probes(parts.EXPORT, parts.BYTES)["normalisation"] is False
+@pytest.mark.parametrize("kind", ["BYTES", "BYTES_UNSEEN"])
+def test_bytes_mixed_one_by_one_as_plain_numbers(probes, kind):
+    """Followed number by number; or not at all, and the result itself is impossible on a stream of few ids."""
+    found = probes(parts.EXPORT, getattr(parts, kind))
+    assert found["normalisation"] is False
+    assert ("causality" in found) == (kind == "BYTES"), "only what is followed can be compared token by token"
 
 
 def test_training_on_later_tokens_is_left_to_the_order(probes):

@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from auditor.dynamic.inside import arrays
+from auditor.dynamic.inside import arrays, numbers
 from auditor.dynamic.inside.lookahead import LookAhead
 from auditor.dynamic.inside.places import UNKNOWN, Places, Sites
 from auditor.dynamic.inside.traces import Traces
@@ -53,6 +53,7 @@ class Recorder:
 
     def install(self) -> None:
         """Attach to optimizers, modules and backward passes."""
+        numbers.install()
         arrays.install(lambda: not self.busy and self.sites.ours(2))
         register_optimizer_step_post_hook(lambda *args: self._step(args[0]))
         self.state.install()
@@ -242,8 +243,7 @@ class Recorder:
         What was added up is told where the program had changed the losses before.
         """
         if how != "item":
-            changed = terms is not None and not np.allclose(np.abs(terms), self.losses.of(ids), rtol=1e-4, atol=1e-5)
-            told = {"terms": terms.astype(np.float32)} if changed else {}
+            told = {"terms": terms.astype(np.float32)} if self._changed(ids, terms) else {}
             self.event("sum", ids=ids.astype(np.int64), value=value, how=how, **told)
             return
         site = self.sites.here()
@@ -255,8 +255,13 @@ class Recorder:
     def _flush_single(self) -> None:
         if self.single:
             (site, pairs), self.single = self.single, None
-            ids = np.array([item[0] for item in pairs], dtype=np.int64)
-            self.event("sum", at=site, ids=ids, value=float(sum(item[1] for item in pairs)), how="item")
+            ids, terms = np.array([item[0] for item in pairs], dtype=np.int64), np.array([item[1] for item in pairs])
+            told = {"terms": terms.astype(np.float32)} if self._changed(ids, terms) else {}
+            self.event("sum", at=site, ids=ids, value=float(terms.sum()), how="item", **told)
+
+    def _changed(self, ids: np.ndarray, terms: np.ndarray | None) -> bool:
+        """Whether the numbers that were added up are other ones than the losses."""
+        return terms is not None and not np.allclose(np.abs(terms), self.losses.of(ids), rtol=1e-4, atol=1e-5)
 
     # -- state -----------------------------------------------------------------------------------------------------
 

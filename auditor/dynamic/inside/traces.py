@@ -16,6 +16,7 @@ import numpy as np
 import torch
 
 from auditor.dynamic.inside.arrays import LossArray, trace
+from auditor.dynamic.inside.numbers import number
 
 NONE = -1
 _MOVING = frozenset(
@@ -213,10 +214,21 @@ class Traces:
         if isinstance(result, np.ndarray):
             self.replacement = trace(result, ids, self.counted)
 
-    def _tolist_(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any, found: list) -> None:
+    def _array_(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any, found: list) -> None:
         self.counted(found[0].reshape(-1).numpy().copy(), float("nan"), "list")
 
-    _array_ = _tolist_
+    def _tolist_(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any, found: list) -> None:
+        self._array_(name, func, args, kwargs, result, found)
+        self.replacement = self._numbers(result, found[0].tolist())
+
+    def _numbers(self, values: Any, ids: Any) -> Any:
+        """Lists of numbers, or one, that know whose losses they are."""
+        if isinstance(values, list):
+            return [self._numbers(value, own) for value, own in zip(values, ids, strict=True)]
+        return values if ids == NONE or type(values) is not float else number(values, ids, self._term)
+
+    def _term(self, loss: int, value: float) -> None:
+        self.counted(np.array([loss]), value, "item")
 
     def back(self, array: Any, tensor: Any) -> None:
         """A traced array came back to torch."""
@@ -227,6 +239,7 @@ class Traces:
         ids = found[0].reshape(-1).numpy()
         if ids[0] != NONE:
             self.counted(ids.copy(), float(result), "item")
+            self.replacement = self._numbers(result, int(ids[0]))
 
     def _put(self, tensor: Any, shadow: torch.Tensor) -> None:
         if not isinstance(tensor, torch.Tensor) or shadow.shape != tensor.shape:
