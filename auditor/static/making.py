@@ -185,8 +185,12 @@ class Making:
                 if value.obj is None:
                     self.journal.facts(value, limited(value.facts | content))
         if (FLAG, "weights") in content or any(f[0] == LEARNT for f in content):
-            learnt = frozenset(f[6] for f in content if f[0] == LEARNT and f[1] == "val")
-            self.emit(Record("serialize", self.here(), learnt=learnt))
+            self.serialized(content)
+
+    def serialized(self, content: Facts) -> None:
+        """Weights are written to a file: an artifact."""
+        learnt = frozenset(f[6] for f in content if f[0] == LEARNT and f[1] == "val")
+        self.emit(Record("serialize", self.here(), learnt=learnt))
 
     def function_open(self, args: Args, keywords: Keywords) -> Value | None:
         if not args:
@@ -198,6 +202,8 @@ class Making:
         name = self.file_name(args[0]) or "?"
         out = Value(solid=True)
         out.text = f"\1{name}"
+        if "b" in str(mode.const):
+            out.facts = frozenset({(FLAG, "binary")})
         return out
 
     def printed(self, name: str, values: Args, receiver: Value | None) -> Value:
@@ -208,6 +214,9 @@ class Making:
             if not any(f[0] == SCORED for f in facts):
                 kept = frozenset(f for f in facts if f[0] != PARAMS) | {(FLAG, "artifact")}
                 self.files[path] = self.files.get(path, NONE) | kept
+                if (FLAG, "binary") in receiver.facts and (FLAG, "weights") in kept:
+                    # A format of the program's own: bytes of the weights, put together by hand.
+                    self.serialized(kept)
         said = next((v for v in values if v.line is not None), None)
         where = said.line if said is not None and said.line else self.here()
         if said is not None and said.text:

@@ -67,3 +67,26 @@ def test_weights_written_through_the_state_dict(source: str, status: Status) -> 
     before = "import copy; other = copy.deepcopy(net)\n    " + COPIED[0]
     before += "\n    adapt(other, stream)\n    adapt(net, stream)" + WRITE.format(source=source)
     assert analyse(program(ADAPT, before=before)).answers["PG-C3-score-first"].status is status
+
+
+BYTES = """    blob = b"".join(v.cpu().numpy().tobytes() for v in net.state_dict().values())
+    with open("final.bin", "wb") as f:
+        f.write(blob)
+    with open("final.bin", "rb") as f:
+        flat = np.frombuffer(f.read(), dtype=np.float32)
+"""
+BACK = """    rest = {}
+    for k, v in net.state_dict().items():
+        rest[k] = torch.from_numpy(flat[: v.numel()]).view(v.shape)
+    scored.load_state_dict(rest)
+"""
+
+
+@pytest.mark.parametrize(("back", "status"), [(BACK, None), ("", Status.WARN)])
+def test_an_artifact_put_together_by_hand(back: str, status: Status | None) -> None:
+    """Bytes of the weights in a format of the program's own: read back into the model that is scored, or not."""
+    text = program().replace(EXPORT, BYTES).replace('    scored.load_state_dict(torch.load("final.pt"))\n', back)
+    text = text.replace("    scored = Net()\n", "    scored = net\n" if not back else "    scored = Net()\n")
+    assert "torch.load" not in text
+    verdict = analyse(text).answers.get("PG-B-from-artifact")
+    assert (verdict.status if verdict is not None else None) is status
