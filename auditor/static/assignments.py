@@ -65,6 +65,7 @@ class Assignments:
         """`held.name = value`."""
         obj = held.obj
         if isinstance(obj, Instance):
+            self.taken_over(obj, value)
             self.adopt(obj, value)
             self.journal.put(obj.slots, name, value)
             if name == "forward" and obj.is_module:

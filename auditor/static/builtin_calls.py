@@ -491,6 +491,8 @@ class BuiltinCalls:
         return self.string_method(receiver, "replace", args)
 
     def method_format(self, receiver: Value, args: Args, keywords: Keywords) -> Value | None:
+        if not keywords and (known := self.text_of(receiver, "format", args)) is not None:
+            return known
         facts: Facts = receiver.facts
         for value in (*args, *keywords.values()):
             facts |= self.used(value)
@@ -513,6 +515,8 @@ class BuiltinCalls:
     def method_join(self, receiver: Value, args: Args, keywords: Keywords) -> Value | None:
         if isinstance(receiver.obj, Library):
             return self.function_join(args, keywords)
+        if (known := self.text_of(receiver, "join", args)) is not None:
+            return known
         # Texts laid end to end are no key, whatever their parts were made of.
         facts = frozenset(f for a in args for f in self.spread(a) if f[:2] != (FLAG, "joined"))
         out = Value(limited(facts), solid=True)

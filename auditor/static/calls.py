@@ -13,6 +13,7 @@ from auditor.static.records import CallRecord, Record, ScoreRecord
 from auditor.static.values import (
     COUNTS,
     FLAG,
+    GATE,
     GRAPH,
     LEARNT,
     NONE,
@@ -336,9 +337,7 @@ class Calls:
                 "score", self.here(), split=split, at=at, number=number, offset=reach, influences=overlapping,
                 owners=frozenset(abs(f[1]) for f in facts if f[0] == GRAPH),
                 artifact=(FLAG, "artifact") in facts, facts=facts, partial=partial,
-                own_target=separate and not any(f[0] == SCORED for f in logits.facts)
-                and any(f in logits.facts for f in mine)
-                and any(f[0] == TOKENS and f[1] == split and f[3] < reach for f in logits.facts),
+                own_target=separate and self.holds_targets(logits.facts, mine),
             )  # fmt: skip
             self.scores.append(record)
             self.emit(record)
@@ -349,13 +348,26 @@ class Calls:
         out.facts = frozenset(f for f in out.facts if f != (FLAG, "distribution"))
         return out
 
+    def holds_targets(self, facts: Facts, targets: list[tuple]) -> bool:
+        """True when logits were computed from the tokens they are scored against, or from a comparison with them."""
+        if any(f[0] == SCORED for f in facts):
+            return False
+        own = any(f in facts or (GATE, *f[1:4]) in facts for f in targets)
+        return own and any(f[0] == TOKENS and f[1] == t[1] and f[3] < t[3] for t in targets for f in facts)
+
     def score_at(self, held: Value, facts: Facts, index: Value) -> Value:
         """A distribution read at given ids: a loss when the ids are the tokens to predict."""
         base = Value(formed(facts, LOOSE), at=held.at)
         ids = [f for f in self.spread(index) if f[0] == TOKENS]
         if ids and any(f[0] == GRAPH for f in facts):
             part = frozenset(f for f in self.spread(index) if f[:2] == (FLAG, "partial"))
-            out = self.scored(base, Value(frozenset(ids) | part, at=index.at))
+            # What was counted may hold the same tokens: that is for the rules about counts.
+            plain = not any(f[0] in (COUNTS, TABLE) for f in held.facts)
+            out = self.scored(
+                Value(base.facts - frozenset(ids) | (held.facts if plain else NONE), at=held.at),
+                Value(frozenset(ids) | part, at=index.at),
+                separate=plain,
+            )
             if (FLAG, "softmax") in facts:
                 out.facts = out.facts | {(FLAG, "probability")}
             return out

@@ -227,6 +227,7 @@ class Counting:
         if len(args) != 3:
             return None
         out = self.opaque(args)
+        out.facts = out.facts | self.picked_by_loss(*args)
         out.solid = True
         out.offset = max(args[1].offset, args[2].offset)
         return out

@@ -337,7 +337,7 @@ class Expressions:
         for value in (left, *rights):
             facts |= value.facts
         # A comparison passes on which tokens it looked at, not their content, nor counts or losses as numbers.
-        facts = frozenset((GATE, *f[1:4]) for f in facts if f[0] == TOKENS)
+        facts = frozenset((GATE, *f[1:4]) for f in facts if f[0] == TOKENS) | self.by_loss([left, *rights])
         if len(rights) == 1 and isinstance(node.ops[0], ast.Eq | ast.NotEq):
             facts |= self.revealed(left, rights[0]) | self.revealed(rights[0], left)
         return Value(facts, UNKNOWN, None, left.at, solid=True)

@@ -40,9 +40,10 @@ def _matched(pattern: str) -> str:
 
 
 def sifted(node: ast.AST, name: str) -> str:
-    """Split that a test of a file name asks for: `"val" in name`, `name.startswith("fineweb_val")`; "" for none."""
+    """Split that a test of a file name asks for: `"val" in name`, `"train" not in name`, `name.startswith("fineweb_val")`; "" for none."""
     asked: ast.expr | None = None
-    if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], ast.In):
+    left_out = isinstance(node, ast.Compare) and isinstance(node.ops[0], ast.NotIn)
+    if isinstance(node, ast.Compare) and len(node.ops) == 1 and isinstance(node.ops[0], ast.In | ast.NotIn):
         asked = (
             node.left if any(isinstance(n, ast.Name) and n.id == name for n in ast.walk(node.comparators[0])) else None
         )
@@ -52,6 +53,8 @@ def sifted(node: ast.AST, name: str) -> str:
     if not isinstance(asked, ast.Constant) or not isinstance(asked.value, str):
         return ""
     words = asked.value.lower()
-    return next(
+    found = next(
         (split for split in ("val", "train") if re.search(rf"(?<![a-z]){split}", words) and "byte" not in words), ""
     )
+    # There are two splits: what is not the one is the other.
+    return {"val": "train", "train": "val"}.get(found, "") if left_out else found

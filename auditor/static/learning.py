@@ -269,11 +269,7 @@ class Learning:
             return None
         obj = args[0].obj
         if isinstance(obj, Instance) and obj.is_module:
-            fresh = self.new_instance(obj.cls, obj.what)
-            fresh.is_module = True
-            fresh.slots.update({k: v for k, v in obj.slots.items() if not k.startswith("$")})
-            fresh.slots["$learnt"] = learnt(obj)
-            return Value(obj=fresh)
+            return Value(obj=self.duplicate(obj, {}))
         if isinstance(obj, Mapping):
             out = Mapping()
             out.slots.update({k: self.own(v) if isinstance(v, Value) else v for k, v in obj.slots.items()})

@@ -14,9 +14,11 @@ from auditor.static.assignments import Assignments
 from auditor.static.builtin_calls import BuiltinCalls
 from auditor.static.calls import Calls
 from auditor.static.counting import Counting
+from auditor.static.detours import Detours
 from auditor.static.effective import logged_constant
 from auditor.static.expressions import Expressions
 from auditor.static.heap import Class, Frame, Function, Instance, Journal, Listing, Module
+from auditor.static.iteration import Iteration
 from auditor.static.learning import Learning
 from auditor.static.libcalls import LibraryCalls
 from auditor.static.library import NO_GRAD
@@ -24,7 +26,7 @@ from auditor.static.making import Making
 from auditor.static.program import Sources
 from auditor.static.records import BranchRecord, LoopRecord, Record, Where
 from auditor.static.subscripts import Subscripts
-from auditor.static.values import FLAG, NONE, PARAMS, SCORED, UNKNOWN, Value, constant, join, picked
+from auditor.static.values import FLAG, NONE, PARAMS, SCORED, UNKNOWN, Value, constant, join
 
 # Syntax nodes visited before the machine gives up, and how deep loops are walked twice.
 STEP_BUDGET = 400_000
@@ -40,7 +42,18 @@ class Exhausted(Exception):
 
 
 class Machine(
-    Arguments, Expressions, Subscripts, Assignments, Calls, BuiltinCalls, LibraryCalls, Learning, Making, Counting
+    Arguments,
+    Expressions,
+    Subscripts,
+    Assignments,
+    Calls,
+    BuiltinCalls,
+    LibraryCalls,
+    Learning,
+    Making,
+    Counting,
+    Detours,
+    Iteration,
 ):
     """One walk of one program under one set of settings.
 
@@ -332,6 +345,7 @@ class Machine(
         self.loop_trips[number] = trips
         record = LoopRecord(number, self.here(), over, trips)
         advancing = self.sources.advancing(node)
+        steps = self.increments(node, advancing)
         passes = 1 if trips == 1 or len(self.loops) >= DOUBLE_PASS_DEPTH or not self.worth_twice(node) else 2
         self.pending.append({})
         ends = None
@@ -339,7 +353,7 @@ class Machine(
         mark_sink = self.sink
         for step in range(1, passes + 1):
             self.loops.append((number, step))
-            self.advance(advancing, number, step, numeric)
+            self.advance(advancing, number, step, numeric, steps)
             if values is not None and target is not None:
                 self.assign(target, self.item(values[min(step, 2) - 1], number, step))
             events: list = []
@@ -369,33 +383,6 @@ class Machine(
     def worth_twice(self, node: ast.stmt) -> bool:
         """True when a second iteration can tell more than the first: something in the body touches state."""
         return self.sources.loop_matters(node)
-
-    def advance(self, names: frozenset[str], number: int, step: int, numeric: set[str]) -> None:
-        """Positions that the body increments (`pos += n`) differ from one iteration to the next."""
-        for name in names:
-            held = self.frame.slots.get(name)
-            if not isinstance(held, Value) or held.obj is not None:
-                continue
-            if (step == 1 and (held.known and isinstance(held.const, int | float))) or name in numeric:
-                numeric.add(name)
-                at = frozenset(p for p in held.at if p[0] != number) | {(number, step)}
-                fresh = Value(held.facts, held.const if step == 1 else UNKNOWN, None, at, low=0 if step == 1 else 1)
-                fresh.solid = True
-                self.journal.put(self.frame.slots, name, fresh)
-
-    def item(self, value: Value, number: int, step: int) -> Value:
-        """An element met in iteration `step` of loop `number`."""
-        at = value.at | {(number, step)}
-        if isinstance(value.obj, Listing) and value.obj.items is not None and value.const is UNKNOWN:
-            parts = [self.item(part, number, step) for part in value.obj.items]
-            for part, known in zip(parts, value.obj.items, strict=True):
-                part.counts = (number, *known.counts[1:]) if known.counts is not None else None
-            return Value(obj=Listing(parts), at=at)
-        out = Value(picked(value.facts, frozenset({(number, step)})), value.const, value.obj, at, value.base)
-        out.solid, out.low, out.others, out.offset = value.solid, value.low, value.others, value.offset
-        out.text, out.ahead = value.text, value.ahead
-        out.counts = (number, *value.counts[1:]) if value.counts is not None else None
-        return out
 
     # -- definitions -----------------------------------------------------------------------------------------------
 

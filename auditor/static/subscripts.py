@@ -56,6 +56,10 @@ class Subscripts:
 
     def do_subscript(self, node: ast.Subscript) -> Value:
         held = self.eval(node.value)
+        if isinstance(node.slice, ast.Slice) and held.known and isinstance(held.const, str):
+            bounds = [self.eval(part) if part is not None else constant(None) for part in _bounds(node.slice)]
+            if all(bound.known and isinstance(bound.const, int | None) for bound in bounds):
+                return self.spelt(held.const[slice(*(bound.const for bound in bounds))], held)
         index = self.eval_index(node.slice)
         if isinstance(node.slice, ast.Slice) and held.obj is None:
             held = self.beginning(held, node.slice, index)
@@ -225,6 +229,10 @@ def _entry(index: Value) -> bool:
 def _unjoined(keys: Facts) -> Facts:
     """A token in the row of its context is found by its id: what the id was made of is no key."""
     return frozenset(f for f in keys if f[:2] != (FLAG, "joined"))
+
+
+def _bounds(cut: ast.Slice) -> tuple[ast.expr | None, ...]:
+    return cut.lower, cut.upper, cut.step
 
 
 def _share(bound: ast.expr) -> bool:
