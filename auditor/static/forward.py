@@ -115,8 +115,11 @@ class Reader:
 
     def built(self, path: str, node: ast.ClassDef) -> None:
         """Parts that a module makes for itself: recurrent ones look back, unknown ones stay open."""
+        local = {n.id for n in ast.walk(node) if isinstance(n, ast.Name) and isinstance(n.ctx, ast.Store)}
         for call in calls(node):
             name = last_name(call.func)
+            if isinstance(call.func, ast.Name) and name in local:
+                continue
             if not name[:1].isupper() or name in _PARTS_ALONE or name in self.program.defined | self.program.parts:
                 continue
             if name in ("LSTM", "GRU", "RNN") and not any(k.arg == "bidirectional" for k in call.keywords):
