@@ -15,6 +15,7 @@ from auditor.static.values import (
     NONE,
     PARAMS,
     SCORED,
+    STATE,
     TOKENS,
     UNKNOWN,
     Facts,
@@ -29,6 +30,18 @@ Keywords = dict[str, Value]
 
 class Detours:
     """Mixed into `Machine`."""
+
+    def contents(self, facts: Facts) -> Facts:
+        """Entries of a state dict hold what the parameters they share storage with have learnt by now."""
+        if not any(f[0] == STATE for f in facts):
+            return facts
+        shared = {f[1] for f in facts if f[0] == STATE}
+        kept = frozenset(f for f in facts if f[0] != STATE)
+        return kept.union(*(learnt(self.instances[number]) for number in shared))
+
+    def copied(self, value: Value) -> Value:
+        """A tensor of its own with the present content."""
+        return Value(self.used(value), UNKNOWN, None, value.at, solid=True)
 
     # -- weights ---------------------------------------------------------------------------------------------------
 

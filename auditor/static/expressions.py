@@ -168,9 +168,10 @@ class Expressions:
 
     def used(self, value: Value) -> Facts:
         """Facts of a value taking part in a computation: parameters become a graph with what they have learnt."""
-        facts = self.contents(self.spread(value))
-        if not any(f[0] == PARAMS for f in facts):
+        facts = self.spread(value)
+        if not any(f[0] == PARAMS or f[0] == STATE for f in facts):
             return facts
+        facts = self.contents(facts)
         out: set = set()
         for fact in facts:
             if fact[0] == PARAMS:
@@ -178,18 +179,6 @@ class Expressions:
             else:
                 out.add(fact)
         return frozenset(out)
-
-    def contents(self, facts: Facts) -> Facts:
-        """Entries of a state dict hold what the parameters they share storage with have learnt by now."""
-        shared = {f[1] for f in facts if f[0] == STATE}
-        if not shared:
-            return facts
-        kept = frozenset(f for f in facts if f[0] != STATE)
-        return kept.union(*(learnt(self.instances[number]) for number in shared))
-
-    def copied(self, value: Value) -> Value:
-        """A tensor of its own with the present content."""
-        return Value(self.used(value), UNKNOWN, None, value.at, solid=True)
 
     def read_state(self, number: int) -> Facts:
         """What computing with the parameters of an owner brings in."""
