@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import ast
 import base64
 import importlib.util
 import json
@@ -172,7 +173,26 @@ def settings_of(text: str, path: str) -> list[Setting]:
         for node, variable, default in environment_reads(index(tree)):
             if variable not in known:
                 found.append(Setting(variable.lower(), default, variable, path, node.lineno))
+        found += _unpacked_attributes(tree, path)
     return found
+
+
+def _unpacked_attributes(tree: ast.Module, path: str) -> Iterator[Setting]:
+    """Attributes that a class sets several of at once: `model_dim, num_heads = 512, 8`."""
+    from auditor.static.settings import Setting
+
+    for owner in (node for node in ast.walk(tree) if isinstance(node, ast.ClassDef)):
+        for item in (node for node in owner.body if isinstance(node, ast.Assign)):
+            target, value = item.targets[0], item.value
+            if (
+                not isinstance(target, ast.Tuple)
+                or not isinstance(value, ast.Tuple)
+                or len(target.elts) != len(value.elts)
+            ):
+                continue
+            for name, default in zip(target.elts, value.elts, strict=True):
+                if isinstance(name, ast.Name) and isinstance(default, ast.Constant):
+                    yield Setting(name.id, default.value, "", path, item.lineno, owner.name)
 
 
 def _obstacle(submission: Submission, program: Program) -> str:

@@ -10,6 +10,7 @@ from hypothesis import strategies as st
 
 from auditor.dynamic.inside.constants import Shrinker
 from auditor.dynamic.plan import SCALES, make_plan, planned, written
+from auditor.dynamic.run import settings_of
 from auditor.static.settings import declared_settings
 
 
@@ -152,3 +153,9 @@ def test_variables_of_the_command_reach_modules_beside_the_script() -> None:
     )
     assert plan.environment["CACHE_MODE"] == "ppm" and int(plan.environment["CACHE_BUCKETS"]) < 1000
     assert "OMP_NUM_THREADS" not in plan.environment and "cache_alpha" not in plan.environment
+
+
+def test_sizes_that_a_class_sets_several_of_at_once() -> None:
+    text = "class Args:\n    model_dim, num_heads, name = 512, 8, 'run'\n    train_seq_len, cap = 2048, cap_of()\n"
+    plan = make_plan(settings_of(text, "train_gpt.py"), {}, SCALES[0], text)
+    assert plan.attributes == {"Args.model_dim": 64, "Args.num_heads": 4, "Args.train_seq_len": 128}
