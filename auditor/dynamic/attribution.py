@@ -23,6 +23,7 @@ SPLIT_BITS = 24
 POSITION = (1 << SPLIT_BITS) - 1
 VAL = 1  # code of the validation split: data sets are made in the order train, val
 _MAX_STARTS = 48
+_SAME_UNIT = 1e-5  # relative; sums in single precision
 _KINDS = ("sum", "sums of a function", "scores", "scores of a function")  # the most specific first
 
 
@@ -236,6 +237,7 @@ class _Losses:
         usable = np.isfinite(values) & (np.abs(own) > 1e-9)
         # Sums of log-probabilities are losses with the other sign.
         ratio = np.where(usable, np.abs(values) / np.where(usable, own, 1.0), 1.0)
+        ratio = np.where(np.abs(ratio * math.log(2) - 1.0) < _SAME_UNIT, 1.0, ratio)  # sums in bits
         loss = self.loss[flat] * ratio[order]
         changed = np.abs(ratio - 1.0) > 1e-3
         begins = np.searchsorted(order, np.arange(len(ids)))

@@ -135,3 +135,16 @@ def test_parts_of_a_loss_make_up_a_result() -> None:
     found = explain(record.events, BYTES).claim[1]
     assert found.how == "parts" and found.derived
     assert np.array_equal(found.position, np.arange(1, TOKENS + 1)) and np.allclose(found.loss, losses * 0.8)
+
+
+def test_sums_in_bits_are_those_of_the_losses() -> None:
+    record = Record()
+    nats = record.scored(np.random.default_rng(3).normal(7.0, 0.3, TOKENS), 10)
+    for event in record.events:
+        if event["kind"] == "sum":
+            event["value"] /= math.log(2)
+    record.add("print", site=0, text=f"final val_bpb:{nats / math.log(2) / 3:.8f}")
+    found = explain(record.events, BYTES).claim[1]
+    assert found is not None
+    assert len(found.position) == TOKENS
+    assert not found.derived
