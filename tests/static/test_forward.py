@@ -101,10 +101,13 @@ HEADS = """class Mix(nn.Module):
 
 """
 ALL = "y = F.scaled_dot_product_attention(q, k, v, attn_mask=None, is_causal=False, enable_gqa=True)"
-EITHER = """if T > 2048:
+EITHER = (
+    """if T > 2048:
             y = flash_attn_func(q, k, v, causal=False, window_size=(-1, -1))
         else:
-            """ + ALL
+            """
+    + ALL
+)
 OLDER = EITHER.replace("(-1, -1)", "(512, 0)")
 HELPER = "def attend(q, k, v, causal=True):\n    return F.scaled_dot_product_attention(q, k, v, is_causal=causal)\n\n\n"
 
