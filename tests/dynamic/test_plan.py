@@ -104,6 +104,7 @@ def eval_sliding(model, stride=64, batch_seqs=32, chunk_tokens=1_048_576):
     key = ctx_hash % 1_000_003
     word = ids & 0xFFFFFFFF
     chunk_sz = 65536
+    ready = cache.total_tokens >= 10000 and cache.epoch < 10000
     return Cache(buckets=2**22)
 """
 
@@ -122,6 +123,7 @@ def test_tables_of_counts_keep_their_load() -> None:
     modulus = int(made.split("ctx_hash % ")[1].split("\n")[0])
     assert modulus % 2 and abs(modulus / 1_000_003 / (shrunk / (1 << 22)) - 1) < 0.05
     assert "stride=64, batch_seqs=4, chunk_tokens=512" in made and "chunk_sz = 512" in made
+    assert "cache.total_tokens >= 64 and cache.epoch < 10000" in made
     for same in ("WIDTH = 1 << 22", "SEEDS = 16777215", "order & 16777215", "ids & 4294967295"):
         assert same in made, "no table, no row"
     assert ("NBUCKETS in line 2", 1 << 22, shrunk) in told

@@ -27,6 +27,7 @@ _EVAL_BATCHES = re.compile(r"^(eval_|val_|ttt_)?batch_?(size|seqs|windows|docs)$
 _CHUNKS = re.compile(r"^(\w+_)?chunk(_tokens|_size|_sz|_len)?$")
 _HASHES = re.compile(r"hash|key|bucket|n_?gram|ctx|slot", re.I)
 _TABLES = re.compile(r"n_?gram|cache|table|mixer|hash|count", re.I)
+_SEEN = re.compile(r"^(total|seen|num|n)_tokens(_seen)?$|^tokens_seen$|^(total|num|n)_seen$")
 # Masks with so many bits number rows of a table; wider ones are the width of a machine word or of a packed field.
 _MASK_BITS = (17, 23)
 
@@ -50,6 +51,8 @@ class Shrinker:
                 self._call(node)
             elif isinstance(node, ast.Assign | ast.AnnAssign):
                 self._assignment(node)
+            elif isinstance(node, ast.Compare):
+                self._waited(node)
         return self.changed
 
     def _module_constant(self, statement: ast.stmt) -> None:
@@ -119,6 +122,12 @@ class Shrinker:
         elif node.value is not None and _HASHES.search(name):
             for part in ast.walk(node.value):
                 self._hashed(name, part)
+
+    def _waited(self, node: ast.Compare) -> None:
+        """`self.total_tokens < 10000`: how many tokens a cache waits for."""
+        name, full = _called(node.left), constant(node.comparators[0])
+        if full is not None and _SEEN.search(name) and self.scale.seq // 2 < full < 1 << 20:
+            self._put(name, node.comparators, 0, self.scale.seq // 2)
 
     def _hashed(self, name: str, node: ast.AST) -> None:
         """`hash & 0x3FFFFF` and `hash % 1000003`."""
