@@ -7,6 +7,7 @@ import operator
 from collections.abc import Callable
 from typing import Any
 
+from auditor.static import evaluate
 from auditor.static.byte_stand_in import OPAQUE, SIZE, Argument, Opaque, Table
 
 MAX_SIZE = 1 << 20
@@ -54,12 +55,8 @@ def _modulo(left: Any, right: Any) -> Any:
     return left % right
 
 
-BINARY: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add,
-    ast.Sub: operator.sub,
+BINARY: dict[type, Callable[[Any, Any], Any]] = evaluate.ARITHMETIC | {
     ast.Mult: _times,
-    ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv,
     ast.Mod: _modulo,
     ast.Pow: _power,
     ast.BitAnd: operator.and_,
@@ -68,15 +65,7 @@ BINARY: dict[type, Callable[[Any, Any], Any]] = {
     ast.LShift: _shift,
     ast.RShift: operator.rshift,
 }
-COMPARE: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Eq: operator.eq,
-    ast.NotEq: operator.ne,
-    ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-    ast.Gt: operator.gt,
-    ast.GtE: operator.ge,
-    ast.Is: operator.is_,
-    ast.IsNot: operator.is_not,
+COMPARE: dict[type, Callable[[Any, Any], Any]] = evaluate.COMPARE | {
     ast.In: lambda a, b: a in b,
     ast.NotIn: lambda a, b: a not in b,
 }

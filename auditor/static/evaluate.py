@@ -10,6 +10,7 @@ import ast
 import math
 import operator
 from collections.abc import Callable, Mapping
+from typing import Any
 
 Value = float | int | bool | str | None
 
@@ -22,7 +23,8 @@ class _Unknown:
 UNKNOWN = _Unknown()
 Result = Value | _Unknown
 _MAX_POWER = 64
-_BINARY: dict[type[ast.operator], Callable] = {
+#: Arithmetic of numbers.
+ARITHMETIC: dict[type, Callable[[Any, Any], Any]] = {
     ast.Add: operator.add,
     ast.Sub: operator.sub,
     ast.Mult: operator.mul,
@@ -30,7 +32,7 @@ _BINARY: dict[type[ast.operator], Callable] = {
     ast.FloorDiv: operator.floordiv,
     ast.Mod: operator.mod,
 }
-_COMPARE: dict[type[ast.cmpop], Callable] = {
+COMPARE: dict[type, Callable[[Any, Any], Any]] = {
     ast.Eq: operator.eq,
     ast.NotEq: operator.ne,
     ast.Lt: operator.lt,
@@ -122,7 +124,7 @@ def _arithmetic(node: ast.BinOp, names: Mapping[str, Value]) -> Result:
     try:
         if isinstance(node.op, ast.Pow):
             return left**right if abs(right) <= _MAX_POWER and abs(left) < 1e9 else UNKNOWN
-        function = _BINARY.get(type(node.op))
+        function = ARITHMETIC.get(type(node.op))
         return function(left, right) if function else UNKNOWN
     except (ArithmeticError, ValueError):
         return UNKNOWN
@@ -142,7 +144,7 @@ def _comparison(node: ast.Compare, names: Mapping[str, Value]) -> Result:
     outcome: Result = True
     for op, item in zip(node.ops, node.comparators, strict=True):
         right = evaluate(item, names)
-        function = _COMPARE.get(type(op))
+        function = COMPARE.get(type(op))
         if isinstance(left, _Unknown) or isinstance(right, _Unknown) or function is None:
             outcome = UNKNOWN
         else:

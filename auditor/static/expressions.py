@@ -9,6 +9,7 @@ from collections.abc import Callable
 from typing import Any
 
 from auditor.static import rounds
+from auditor.static.evaluate import ARITHMETIC, COMPARE
 from auditor.static.file_names import file_split, sifted
 from auditor.static.heap import Bound, Class, Function, Instance, Library, Listing, Mapping, Module, Optimizer, learnt
 from auditor.static.library import SHAPE, VIEW_ATTRIBUTES
@@ -32,14 +33,9 @@ from auditor.static.values import (
     named_file,
 )
 
-_BINARY: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Add: operator.add, ast.Sub: operator.sub, ast.Mult: operator.mul, ast.Div: operator.truediv,
-    ast.FloorDiv: operator.floordiv, ast.Mod: operator.mod, ast.BitXor: operator.xor, ast.BitAnd: operator.and_,
-    ast.BitOr: operator.or_, ast.LShift: operator.lshift, ast.RShift: operator.rshift,
-}  # fmt: skip
-_COMPARE: dict[type, Callable[[Any, Any], Any]] = {
-    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Lt: operator.lt, ast.LtE: operator.le, ast.Gt: operator.gt,
-    ast.GtE: operator.ge, ast.Is: operator.is_, ast.IsNot: operator.is_not,
+_BINARY: dict[type, Callable[[Any, Any], Any]] = ARITHMETIC | {
+    ast.BitXor: operator.xor, ast.BitAnd: operator.and_, ast.BitOr: operator.or_, ast.LShift: operator.lshift,
+    ast.RShift: operator.rshift,
 }  # fmt: skip
 _SIMPLE = (int, float, str, bool, type(None))
 
@@ -351,7 +347,7 @@ class Expressions:
             return None
         if isinstance(op, ast.In | ast.NotIn):
             return self.member(left, right, isinstance(op, ast.NotIn))
-        function = _COMPARE.get(type(op))
+        function = COMPARE.get(type(op))
         if left.known and right.known and function is not None:
             try:
                 return bool(function(left.const, right.const))
