@@ -36,6 +36,9 @@ TRAIN = 0
 _NOT_ARTIFACTS = (".txt", ".log", ".py", ".json", ".jsonl", ".csv", ".md", ".tsv")
 
 
+_NONE = np.empty(0, dtype=np.int64)
+
+
 @dataclass
 class State:
     """Which validation positions have shaped each parameter, followed by value.
@@ -87,8 +90,14 @@ class Lateness:
     discarded: frozenset[int]
 
 
-def lateness(events: list[dict[str, Any]], attribution: Attribution | None, tokens: int) -> Lateness:
-    """Follow parameters through the run and look at the state each counted score used."""
+def lateness(
+    events: list[dict[str, Any]], attribution: Attribution | None, tokens: int, marks: np.ndarray = _NONE
+) -> Lateness:
+    """Follow parameters through the run and look at the state each counted score used.
+
+    `marks` are positions of document marks. They belong to two documents: training on one to its end consumes the mark of
+    the next, which has no text and no bytes and tells nothing.
+    """
     counted = _counted(attribution)
     state, late = State(tokens), np.zeros(tokens, dtype=bool)
     for event in events:
@@ -99,6 +108,7 @@ def lateness(events: list[dict[str, Any]], attribution: Attribution | None, toke
         elif event["kind"] == "score" and event["n"] in counted:
             positions = counted[event["n"]]
             late[positions] |= state.seen(event["uses"])[positions]
+    late[marks] = False
     discarded = set()
     for event in events:
         if event["kind"] == "update":
@@ -137,17 +147,25 @@ def ranges(positions: np.ndarray) -> tuple[tuple[int, int], ...]:
 
 class Account:
     """Builds one timeline. `folder` and `main` name the record folder and the readable main script;
-    `tail` is the length of a window, in tokens."""
+    `tail` is the length of a window, in tokens; `marks` are positions of document marks."""
 
     def __init__(
-        self, events: list[dict[str, Any]], explained: Explained, tokens: int, folder: str, main: str, tail: int = 256
+        self,
+        events: list[dict[str, Any]],
+        explained: Explained,
+        tokens: int,
+        folder: str,
+        main: str,
+        tail: int = 256,
+        marks: np.ndarray = _NONE,
     ) -> None:
         self.events, self.explained, self.folder, self.main = events, explained, folder, main
         self.frames = {event["site"]: event["frames"] for event in events if event["kind"] == "site"}
         claim = explained.claim
         self.attribution = claim[1] if claim else None
         self.counted = _counted(self.attribution)
-        self.fate = lateness(events, self.attribution, tokens)
+        self.marked = marks
+        self.fate = lateness(events, self.attribution, tokens, marks)
         self.before = np.zeros(tokens, dtype=bool)
         self.tail = tail
         self.marks = self._phases()
@@ -223,6 +241,7 @@ class Account:
     def _update(self, event: dict[str, Any], phase: Phase) -> Iterator[Event]:
         via = Via.WRITE if event["via"] == "write" else Via.OPTIMIZER
         found = _positions(event["places"], VAL)
+        found = found[~np.isin(found, self.marked)]
         if len(found):
             gone = (
                 event["n"] in self.fate.discarded

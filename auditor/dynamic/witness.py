@@ -4,6 +4,7 @@ from __future__ import annotations
 
 from collections.abc import Callable
 from dataclasses import dataclass, field, replace
+from typing import TYPE_CHECKING
 
 from auditor.case import Case
 from auditor.dynamic.account import Account
@@ -13,6 +14,9 @@ from auditor.dynamic.run import RunResult, run_submission
 from auditor.submission import Submission
 from auditor.timeline import Sequence, Timeline
 from auditor.unpack import Program
+
+if TYPE_CHECKING:
+    import numpy as np
 
 
 @dataclass
@@ -119,7 +123,14 @@ def from_run(run: RunResult, submission: Submission, program: Program, claimed_l
 
 def _account(run: RunResult, explained: Explained, submission: Submission, program: Program) -> Account:
     main = program.main.name if program.main else submission.main_script or ""
-    return Account(run.events, explained, len(run.dataset_bytes), submission.folder, main, _tail(run))
+    return Account(run.events, explained, len(run.dataset_bytes), submission.folder, main, _tail(run), _marks(run))
+
+
+def _marks(run: RunResult) -> np.ndarray:
+    """Positions of the tokens that have no text."""
+    import numpy as np
+
+    return np.flatnonzero(run.dataset_bytes == 0)
 
 
 def _tail(run: RunResult) -> int:

@@ -9,7 +9,8 @@ from typing import Any
 import numpy as np
 import pytest
 
-from auditor.dynamic.attribution import VAL, explain
+from auditor.dynamic.account import lateness
+from auditor.dynamic.attribution import VAL, Attribution, Printed, explain
 
 TOKENS = 512
 CHUNK = 128
@@ -148,3 +149,15 @@ def test_sums_in_bits_are_those_of_the_losses() -> None:
     assert found is not None
     assert len(found.position) == TOKENS
     assert not found.derived
+
+
+def test_a_document_mark_at_the_end_of_a_trained_document_is_no_late_token() -> None:
+    positions = np.array([5, 6, 7])
+    printed = Printed(9, "final", 1.0, 1.0, 8, "final")
+    counted = Attribution(printed, "all", positions, np.ones(3), np.full(3, 2), 0, 1.0, 1.0, 9, False, 0.0)
+    events = [
+        {"kind": "update", "n": 1, "changes": [[1, 0.5, 1.0]], "places": (VAL << 24) + positions[:2]},
+        {"kind": "score", "n": 2, "uses": [[1, 0.5, 1.0]], "places": (VAL << 24) + positions},
+    ]
+    assert np.flatnonzero(lateness(events, counted, 10).late).tolist() == [5, 6]
+    assert np.flatnonzero(lateness(events, counted, 10, np.array([0, 6])).late).tolist() == [5]
