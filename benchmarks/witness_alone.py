@@ -2,7 +2,7 @@
 
 python benchmarks/witness_alone.py --repo DIR --labels labels.csv --verdict ILLEGAL --tags order --seed 7 --count 40 --out illegal.jsonl
 python benchmarks/witness_alone.py --repo DIR --labels labels.csv --verdict LEGAL --seed 7 --count 25 --out legal.jsonl
-python benchmarks/witness_alone.py --again kept --out illegal.jsonl      # judges kept runs anew, without running them
+python benchmarks/witness_alone.py --repo DIR --labels labels.csv --keep KEPT --again --out illegal.jsonl   # judges what --keep kept
 """
 
 from __future__ import annotations
