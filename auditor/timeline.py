@@ -112,6 +112,7 @@ class Seen:
         calls: the calls that led to the change and to the score, where the two ways part.
         scored: lines that had scored the same tokens before the change; losses that only trained are none.
         ahead: where its tokens were picked from a later round of the loop than the one that made the change.
+        rows: the score uses a selection of rows of the state; whether its tokens changed these is open.
     """
 
     place: Place
@@ -124,6 +125,7 @@ class Seen:
     calls: tuple[Place, Place] | None = None
     scored: tuple[Place, ...] = ()
     ahead: Place | None = None
+    rows: bool = False
 
 
 @dataclass(frozen=True)
@@ -217,7 +219,8 @@ class Report(Event):
     better of two losses was kept. `spread`: lines where the loss of a token was divided over its bytes. `indicators`:
     lines where a comparison with the target itself was added to its probability. `native`: compiled code that takes
     part in it and that nobody read. `revealed`: (read, comparison) lines where what a file holds for a position was
-    compared with the validation token there, and the outcome is part of the number.
+    compared with the validation token there, and the outcome is part of the number. `perhaps_choices`: lines where one
+    of two losses was kept by a number that may be a loss.
     """
 
     metric: str
@@ -229,6 +232,7 @@ class Report(Event):
     indicators: tuple[Place, ...] = ()
     native: tuple[Place, ...] = ()
     revealed: tuple[tuple[Place, Place], ...] = ()
+    perhaps_choices: tuple[Place, ...] = ()
 
 
 @dataclass(frozen=True)

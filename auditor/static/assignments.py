@@ -58,8 +58,12 @@ class Assignments:
                 self.assign(target, self.placed(item, value.at))
             return
         part = self.elements(value)
+        facts = part.facts
+        if value.obj is None and any(f[0] == SCORED for f in facts):
+            # A model that was not read line by line gave several results: which of them is the loss is open.
+            facts |= {(FLAG, "one of several")}
         for target in targets:
-            self.assign(target, Value(part.facts, UNKNOWN, part.obj, value.at | part.at, part.base, part.solid))
+            self.assign(target, Value(facts, UNKNOWN, part.obj, value.at | part.at, part.base, part.solid))
 
     def set_attribute(self, held: Value, name: str, value: Value) -> None:
         """`held.name = value`."""

@@ -6,6 +6,7 @@ import ast
 from typing import Any
 
 from auditor.static import rounds
+from auditor.static.banks import selecting
 from auditor.static.counting import LOOSE, formed
 from auditor.static.heap import Bound, Class, Frame, Function, Instance, Library, Listing, Mapping, Module, learnt
 from auditor.static.library import CROSS_ENTROPY
@@ -294,6 +295,8 @@ class Calls:
                 self.run_hook(hook, receiver, inputs, facts)
             for _, forward in self.hooks["forwards"]:
                 self.run_hook(forward, None, inputs, facts)
+        modules = [v.obj for v in values if isinstance(v.obj, Instance)]
+        facts |= {(FLAG, "some rows", module.number) for module in modules if selecting(module)}
         out = Value(limited(facts), UNKNOWN, None, at, solid=True)
         if function is not None and len(inputs) >= 2 and self.sources.reaches(function.node, _LOSSY, 200):
             targets = max(inputs, key=lambda v: max((f[3] for f in v.facts if f[0] == TOKENS), default=-99))

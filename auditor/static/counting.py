@@ -116,7 +116,8 @@ class Counting:
         """Two numbers made of tokens become one key at this line; nothing for any other arithmetic."""
         reach = NO_KEY
         for value in (left, right):
-            if any(f[0] in _NO_KEYS for f in value.facts):
+            # What was kept in one file with counts and not looked up (an order, a size, a prime) may be part of a key.
+            if any(f[0] in _NO_KEYS and not (f[0] == COUNTS and f[2] == NO_KEY) for f in value.facts):
                 return NONE
             latest = max((f[3] for f in value.facts if f[0] == TOKENS), default=None)
             if latest is None:
@@ -162,6 +163,18 @@ class Counting:
             out.add(count(table[1], reach, split, self.here(), own, joins, form))
         out |= {f for f in keys if f[0] in (TOKENS, LEARNT)}
         return frozenset(out)
+
+    def counts_in_row(self, facts: Facts, keys: list[Fact]) -> Facts:
+        """Facts of a distribution that tables took part in as a whole: their counts are in every entry of the row.
+
+        `keys`: the tokens it is read at. They look nothing up in the tables, which may hold them already.
+        """
+        counted = frozenset(
+            count(f[1], NO_KEY, "val" if any(t[:2] == (TOKENS, "val") for t in facts) else "",
+                  self.here(), self.held_before(f, facts, keys), NONE, ROW)
+            for f in facts if f[0] == TABLE
+        )  # fmt: skip
+        return counted | frozenset(f for f in facts if f[0] not in (TABLE, TOKENS))
 
     def held_before(self, table: Fact, facts: Facts, keys: list[Fact]) -> int:
         """Whether the table held the tokens of the key before it was read with it: `OWN`, `PERHAPS` or `LATER`.

@@ -83,14 +83,20 @@ class Detours:
 
     def by_loss(self, values: Args) -> Facts:
         """A comparison of a loss: whoever goes by it has seen the target."""
-        seen = any(f[0] == SCORED for v in values for f in v.facts)
-        return frozenset({(FLAG, "by loss")}) if seen else NONE
+        losses = [v for v in values if any(f[0] == SCORED for f in v.facts)]
+        if not losses:
+            return NONE
+        sure = any((FLAG, "one of several") not in v.facts for v in losses)
+        return frozenset({(FLAG, "by loss" if sure else "by loss perhaps")})
 
     def picked_by_loss(self, condition: Value, one: Value, other: Value) -> Facts:
         """`where(loss < 3, loss, other_loss)`: one of two losses of a token is kept for what it is."""
         numbers = [{f[1] for f in self.spread(v) if f[0] == SCORED} for v in (one, other)]
-        if (FLAG, "by loss") in condition.facts and all(numbers) and numbers[0] != numbers[1]:
-            return frozenset({(FLAG, "choice", self.here())})
+        if all(numbers) and numbers[0] != numbers[1]:
+            if (FLAG, "by loss") in condition.facts:
+                return frozenset({(FLAG, "choice", self.here())})
+            if (FLAG, "by loss perhaps") in condition.facts:
+                return frozenset({(FLAG, "choice perhaps", self.here())})
         return NONE
 
     def function_stack(self, args: Args, keywords: Keywords) -> Value | None:

@@ -142,6 +142,12 @@ def _classified(timeline: Timeline, score: Score, seen: Seen) -> tuple[str, Stat
         )  # fmt: skip
     if seen.table:
         return "PG-C4-single-pass", Status.FAIL, "a count table already holds the tokens it helps to score"
+    if seen.rows:
+        return (
+            "PG-C3-score-first", Status.WARN,
+            "validation tokens are scored by a selection of rows of a bank of parameters that they have trained; "
+            "whether they trained these rows could not be told",
+        )  # fmt: skip
     earlier = _scored_before(timeline, seen)
     if _before_export(timeline, seen):
         return (
@@ -249,6 +255,13 @@ def choice_verdicts(timeline: Timeline) -> Iterator[Verdict]:
                 "PG-C4-single-pass", Status.FAIL, "the smaller of several losses is kept after the target was seen",
                 tuple(chain),
             )  # fmt: skip
+            return
+        if isinstance(event, Report) and event.headline and event.perhaps_choices:
+            chain = [(place, "keeps one of two losses of the same token") for place in event.perhaps_choices[:2]]
+            words = (
+                "one of two losses of a token is kept by a result of a model; whether it is a loss could not be told"
+            )
+            yield Verdict("PG-C4-single-pass", Status.WARN, words, (*chain, (event.place, "reports the sum")))
             return
 
 

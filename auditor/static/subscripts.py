@@ -9,6 +9,7 @@ from auditor.static.heap import Instance, Library, Listing, Mapping
 from auditor.static.values import (
     COUNTS,
     FLAG,
+    GRAPH,
     LEARNT,
     NONE,
     TABLE,
@@ -42,7 +43,8 @@ class Subscripts:
             facts = frozenset().union(*(p.facts for p in parts)) if parts else NONE
             out = Value(facts, UNKNOWN, None, at, solid=True)
             start = lower.const if lower.known and isinstance(lower.const, int) and 0 < lower.const <= 4 else 0
-            out.offset = lower.offset + start
+            # A number that was kept with counts (an order, a size) is no position: its distance from itself says nothing.
+            out.offset = start + (0 if any(f[0] == COUNTS for f in lower.facts) else lower.offset)
             out.ahead = rounds.between(lower, self.eval(node.upper) if node.upper is not None else None)
             return out
         if isinstance(node, ast.Tuple):
@@ -122,6 +124,8 @@ class Subscripts:
         if (FLAG, "random") in keys and any(f[0] == TOKENS and f[1] == "val" for f in held.facts):
             facts |= {(FLAG, "partial", self.here(), "draws positions at random")}
         key_tokens = frozenset(f for f in keys if f[0] in (TOKENS, LEARNT, COUNTS))
+        if key_tokens and _mixed_in(facts):
+            return self.score_at(held, self.counts_in_row(facts, [f for f in keys if f[0] == TOKENS]), index)
         if any(f[0] == TABLE for f in facts):
             # Without a token in the index it is a slice or one of several tables: nothing was looked up yet.
             entry = in_row(facts) or _entry(index)
@@ -218,6 +222,12 @@ def in_row(held: Facts) -> bool:
     """Whether what is looked up is the row of a context already."""
     tables = {f[1] for f in held if f[0] == TABLE}
     return any(f[0] == COUNTS and f[1] not in tables for f in held)
+
+
+def _mixed_in(facts: Facts) -> bool:
+    """Whether counts were added to the logits of a model before these became a distribution."""
+    kinds = {f[0] for f in facts}
+    return TABLE in kinds and GRAPH in kinds and (FLAG, "distribution") in facts
 
 
 def _entry(index: Value) -> bool:

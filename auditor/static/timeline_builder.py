@@ -155,6 +155,7 @@ class _Builder:
 
     def score(self, record: ScoreRecord, place: Place) -> Score:
         seen = []
+        drawn = {self.root(f[2]) for f in record.facts if f[:2] == (FLAG, "some rows")}
         for fact in sorted((f for f in record.influences if f[0] == LEARNT), key=repr):
             _, split, at, _, owner, how, where = fact
             if owner > 0 and self.free(owner):
@@ -163,7 +164,7 @@ class _Builder:
                 Seen(_place(where), self.state(owner), _VIA.get(how, Via.OPTIMIZER), how,
                      self.span(split, at, record), owner < 0, self.shares_loop(where, owner, record, at),
                      self.parting(where, owner, at, record), self.scored_before(where, owner, at, record),
-                     self.ahead(at))
+                     self.ahead(at), self.root(owner) in drawn)
             )  # fmt: skip
         tables = tuple(_place(f[4]) for f in record.facts if f[0] == COUNTS)
         # Of several rounds that made the same change, the one that was reached another way says most.
@@ -196,14 +197,14 @@ class _Builder:
             for f in sorted(record.facts, key=repr)
             if f[0] == COUNTS
         }
-        spread = tuple(_place(f[2]) for f in record.facts if f[0] == FLAG and f[1] == "spread")
-        native = tuple(_place(f[2]) for f in record.facts if f[0] == FLAG and f[1] == "native")
-        indicators = tuple(_place(f[2]) for f in record.facts if f[0] == FLAG and f[1] == "indicator")
-        choices = tuple(_place(f[2]) for f in record.facts if f[0] == FLAG and f[1] == "choice")
-        revealed = tuple((_place(f[3]), _place(f[2])) for f in record.facts if f[0] == FLAG and f[1] == "revealed")
+        # A loss is repeated for each byte before it is divided: the last line says most.
+        spread = _flagged(record, "spread")[::-1]
+        native, indicators = _flagged(record, "native"), _flagged(record, "indicator")
+        choices, perhaps = _flagged(record, "choice"), _flagged(record, "choice perhaps")
+        revealed = tuple((_place(f[3]), _place(f[2])) for f in record.facts if f[:2] == (FLAG, "revealed"))
         return Report(
             place, label, phase=self.phase, headline=id(record) in self.headline,
-            counts=tuple(counts[key] for key in sorted(counts)), choices=choices, spread=spread,
+            counts=tuple(counts[key] for key in sorted(counts)), choices=choices, spread=spread, perhaps_choices=perhaps,
             indicators=indicators, native=native, revealed=revealed,
         )  # fmt: skip
 
@@ -219,6 +220,10 @@ class _Builder:
         """A parameter that belongs to no module: optimised on its own."""
         instance = self.machine.instances.get(owner)
         return instance is not None and instance.what == "parameter" and instance.owner is None
+
+    def root(self, owner: int) -> int:
+        """Number of the outermost module that holds this one."""
+        return self.machine.root(owner).number if abs(owner) in self.machine.instances else owner
 
     def shares_loop(self, where: Where, owner: int, record: ScoreRecord, at: Iterations) -> bool:
         """True when an earlier round over the same tokens made the change at `where`.
@@ -287,6 +292,11 @@ def _counts(body: Sequence) -> set[tuple[Place, bool]]:
     """Places whose scores count, and whether their tokens had been learnt from."""
     events = Timeline("", body).events()
     return {(e.place, bool(e.seen)) for e in events if isinstance(e, Score) and e.counted}
+
+
+def _flagged(record: ReportRecord, name: str) -> tuple[Place, ...]:
+    """Lines that a property of the reported number comes from."""
+    return tuple(_place(where) for where in sorted(f[2] for f in record.facts if f[:2] == (FLAG, name)))
 
 
 def _place(where: Where) -> Place:
