@@ -96,7 +96,7 @@ def lateness(
     """Follow parameters through the run and look at the state each counted score used.
 
     `marks` are positions of document marks. They belong to two documents: training on one to its end consumes the mark of
-    the next, which has no text and no bytes and tells nothing.
+    the next, which has no text and no bytes and tells nothing. They count as late only beside other tokens.
     """
     counted = _counted(attribution)
     state, late = State(tokens), np.zeros(tokens, dtype=bool)
@@ -108,7 +108,8 @@ def lateness(
         elif event["kind"] == "score" and event["n"] in counted:
             positions = counted[event["n"]]
             late[positions] |= state.seen(event["uses"])[positions]
-    late[marks] = False
+    if not np.delete(late, marks).any():
+        late[:] = False
     discarded = set()
     for event in events:
         if event["kind"] == "update":
@@ -164,8 +165,8 @@ class Account:
         claim = explained.claim
         self.attribution = claim[1] if claim else None
         self.counted = _counted(self.attribution)
-        self.marked = marks
         self.fate = lateness(events, self.attribution, tokens, marks)
+        self.marked = marks if not self.fate.late.any() else _NONE
         self.before = np.zeros(tokens, dtype=bool)
         self.tail = tail
         self.marks = self._phases()

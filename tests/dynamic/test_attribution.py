@@ -151,7 +151,7 @@ def test_sums_in_bits_are_those_of_the_losses() -> None:
     assert not found.derived
 
 
-def test_a_document_mark_at_the_end_of_a_trained_document_is_no_late_token() -> None:
+def test_document_marks_alone_are_no_late_tokens() -> None:
     positions = np.array([5, 6, 7])
     printed = Printed(9, "final", 1.0, 1.0, 8, "final")
     counted = Attribution(printed, "all", positions, np.ones(3), np.full(3, 2), 0, 1.0, 1.0, 9, False, 0.0)
@@ -160,4 +160,5 @@ def test_a_document_mark_at_the_end_of_a_trained_document_is_no_late_token() -> 
         {"kind": "score", "n": 2, "uses": [[1, 0.5, 1.0]], "places": (VAL << 24) + positions},
     ]
     assert np.flatnonzero(lateness(events, counted, 10).late).tolist() == [5, 6]
-    assert np.flatnonzero(lateness(events, counted, 10, np.array([0, 6])).late).tolist() == [5]
+    assert np.flatnonzero(lateness(events, counted, 10, np.array([0, 6])).late).tolist() == [5, 6]
+    assert not lateness(events, counted, 10, np.array([5, 6])).late.any()

@@ -161,7 +161,8 @@ def _confine(request: dict, policy: dict, layers: set[Layer], allowed: set[Layer
         readable = [*policy["readonly"], *inside, "/dev", "/etc", "/proc"]
         if Layer.MOUNT_NS not in layers:
             readable = [*policy["readonly"], *inside, *devices, "/proc/self", "/proc/meminfo", "/proc/cpuinfo"]
-        shared = ["/dev/shm"] if Layer.MOUNT_NS in layers else []  # without a view of its own it is everybody's
+        # Without a view of its own these are everybody's.
+        shared = ["/dev/shm", "/tmp"] if Layer.MOUNT_NS in layers else []
         listable = ["/"] if Layer.MOUNT_NS in layers else [request["package_root"]]
         landlock.restrict(readable, [request["scratch"], *shared, *devices], listable, tcp=policy["loopback"])
         layers.add(Layer.LANDLOCK)

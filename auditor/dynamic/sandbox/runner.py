@@ -143,6 +143,11 @@ def _direct_works() -> bool:
 
 def _bubblewrap(policy: Policy) -> list[str]:
     command = ["bwrap", "--unshare-all", "--unshare-user", "--die-with-parent", "--new-session", "--cap-drop", "ALL"]
+    size = ["--size", str(policy.scratch_bytes), "--perms", "1777"]
+    granted = [*policy.readonly, *(inside for _, inside in policy.binds)]
+    own_temporary = any(path.startswith("/tmp/") for path in granted)
+    if own_temporary:  # before what is bound below it
+        command += [*size, "--tmpfs", "/tmp"]
     for path in policy.readonly:
         if os.path.islink(path):
             command += ["--symlink", os.readlink(path), path]
@@ -150,20 +155,8 @@ def _bubblewrap(policy: Policy) -> list[str]:
             command += ["--ro-bind", path, path]
     for source, inside in policy.binds:
         command += ["--ro-bind", source, inside]
-    command += [
-        "--proc",
-        "/proc",
-        "--dev",
-        "/dev",
-        "--size",
-        str(policy.scratch_bytes),
-        "--perms",
-        "1777",
-        "--tmpfs",
-        policy.scratch,
-    ]
-    granted = [*policy.readonly, *(inside for _, inside in policy.binds)]
-    if not any(path.startswith("/tmp/") for path in granted):
+    command += ["--proc", "/proc", "--dev", "/dev", *size, "--tmpfs", policy.scratch]
+    if not own_temporary:
         command += ["--symlink", policy.scratch, "/tmp"]
     return [*command, "--chdir", policy.scratch, "--"]
 

@@ -17,7 +17,8 @@ def build(binds: list[tuple[str, str]], scratch: str, scratch_bytes: int, new_pi
 
     Args:
         binds: (host path, path inside), all read-only.
-        scratch: path inside of the writable tmpfs of `scratch_bytes`.
+        scratch: path inside of the writable tmpfs of `scratch_bytes`; `/tmp` is the same folder, or a second one of
+            that size where something granted lies below it.
         new_pids: whether a fresh /proc may be mounted.
 
     Raises:
@@ -26,6 +27,8 @@ def build(binds: list[tuple[str, str]], scratch: str, scratch_bytes: int, new_pi
     kernel.mount("none", "/", flags=kernel.MS_REC | kernel.MS_PRIVATE)
     root = _stage([source for source, _ in binds])
     kernel.mount("sandbox", root, "tmpfs", kernel.MS_NOSUID, "size=4m,mode=0755")
+    if any(inside.startswith("/tmp/") for _, inside in binds):  # before what is bound below it
+        _tmpfs(root + "/tmp", scratch_bytes)
     for source, inside in sorted(binds, key=lambda pair: pair[1]):
         _bind(source, root + inside)
     for device in filter(os.path.exists, DEVICES):
