@@ -113,6 +113,7 @@ class Seen:
         scored: lines that had scored the same tokens before the change; losses that only trained are none.
         ahead: where its tokens were picked from a later round of the loop than the one that made the change.
         rows: the score uses a selection of rows of the state; whether its tokens changed these is open.
+        forgotten: which tokens made the change was lost; they may be other ones than those that are scored.
     """
 
     place: Place
@@ -126,6 +127,7 @@ class Seen:
     scored: tuple[Place, ...] = ()
     ahead: Place | None = None
     rows: bool = False
+    forgotten: bool = False
 
 
 @dataclass(frozen=True)

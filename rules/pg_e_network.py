@@ -44,14 +44,22 @@ def read(timeline: Timeline) -> Finding | None:
     late = [event for event in calls if event.phase is not Phase.SETUP]
     if late:
         return failed(
-            f"network access: {listed(event.detail or 'a call' for event in late)}",
-            [place(event, event.detail) for event in late],
+            f"network access: {listed(dict.fromkeys(event.detail or 'a call' for event in late))}",
+            [place(event, event.detail) for event in _once(late)],
         )
     if calls:
-        return warned("network access during set-up", [place(event, event.detail) for event in calls])
+        # A witness that never saw the training begin cannot tell what comes before it.
+        known = any(event.phase not in (Phase.SETUP, Phase.UNKNOWN) for event in timeline.events())
+        when = "during set-up" if known else "; when training and evaluation begin could not be told"
+        return warned(f"network access{' ' if known else ''}{when}", [place(e, e.detail) for e in _once(calls)])
     if any(blind_spots(timeline)):
         return None
     return passed("no network access on the executed path")
+
+
+def _once(calls: list[External]) -> list[External]:
+    """The first contact of every line."""
+    return list({event.place: event for event in reversed(calls)}.values())[::-1]
 
 
 RULE = Rule(

@@ -148,6 +148,12 @@ def _classified(timeline: Timeline, score: Score, seen: Seen) -> tuple[str, Stat
             "validation tokens are scored by a selection of rows of a bank of parameters that they have trained; "
             "whether they trained these rows could not be told",
         )  # fmt: skip
+    if seen.forgotten:
+        return (
+            "PG-C3-score-first", Status.WARN,
+            "parameters that score validation tokens were trained on some of them before; whether on these could not "
+            "be told",
+        )  # fmt: skip
     earlier = _scored_before(timeline, seen)
     if _before_export(timeline, seen):
         return (

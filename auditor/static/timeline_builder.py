@@ -14,7 +14,7 @@ from auditor.static.records import (
     UpdateRecord,
     Where,
 )
-from auditor.static.values import COUNTS, FLAG, LEARNT, SCORED, TOKENS, Iterations
+from auditor.static.values import COUNTS, FLAG, FORGOTTEN, LEARNT, SCORED, TOKENS, Iterations
 from auditor.timeline import (
     Branch,
     Calibrate,
@@ -164,11 +164,11 @@ class _Builder:
                 Seen(_place(where), self.state(owner), _VIA.get(how, Via.OPTIMIZER), how,
                      self.span(split, at, record), owner < 0, self.shares_loop(where, owner, record, at),
                      self.parting(where, owner, at, record), self.scored_before(where, owner, at, record),
-                     self.ahead(at), self.root(owner) in drawn)
+                     self.ahead(at), self.root(owner) in drawn, at == FORGOTTEN)
             )  # fmt: skip
         tables = tuple(_place(f[4]) for f in record.facts if f[0] == COUNTS)
         # Of several rounds that made the same change, the one that was reached another way says most.
-        seen.sort(key=lambda s: s.calls is not None)
+        seen.sort(key=lambda s: (not s.forgotten, s.calls is not None))
         unique = tuple({(s.place, s.state): s for s in seen}.values())
         return Score(
             place, self.span(record.split, record.at, record), record.counted, seen=unique, tables=tables,

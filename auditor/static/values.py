@@ -116,19 +116,29 @@ def tokens(split: str) -> Value:
     return Value(frozenset({(TOKENS, split, NONE, 0)}), solid=True)
 
 
+#: Iterations that were left out of a fact: some item, nobody knows which. No loop has the number 0.
+FORGOTTEN: Iterations = frozenset({(0, 0)})
+
+
 def limited(facts: Facts) -> Facts:
-    """`facts` within `MAX_FACTS`: iterations are forgotten (which can only make token sets larger)."""
+    """`facts` within `MAX_FACTS`: iterations are forgotten (which can only make token sets larger), inner loops first."""
     if len(facts) <= MAX_FACTS:
         return facts
-    out = set()
-    for fact in facts:
-        if fact[0] == TOKENS:
-            out.add((TOKENS, fact[1], NONE, fact[3]))
-        elif fact[0] == LEARNT:
-            out.add((LEARNT, fact[1], NONE, fact[3], *fact[4:]))
-        else:
-            out.add(fact)
-    return frozenset(out)
+    # Loops are numbered as they are entered: an outer loop has a smaller number than the loops inside it.
+    loops = sorted({number for f in facts if f[0] in (TOKENS, LEARNT) for number, _ in f[2]} - {0})
+    out = facts
+    while loops and len(out) > MAX_FACTS:
+        inner = frozenset(loops[-max(1, len(loops) // 4) :])
+        del loops[-len(inner) :]
+        out = frozenset(_without(fact, inner) for fact in out)
+    return out
+
+
+def _without(fact: Fact, loops: frozenset[int]) -> Fact:
+    if fact[0] not in (TOKENS, LEARNT) or not any(number in loops for number, _ in fact[2]):
+        return fact
+    kept = frozenset(each for each in fact[2] if each[0] not in loops)
+    return (*fact[:2], kept or FORGOTTEN, *fact[3:])
 
 
 def join(a: Value | None, b: Value | None) -> Value:
