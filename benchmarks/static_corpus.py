@@ -28,12 +28,16 @@ from auditor.casefile import Call, build_case
 from auditor.errors import AuditorError
 from auditor.findings import Status
 from auditor.static.analysis import static_timeline
+from auditor.static.byte_absence import ELSEWHERE, NO_SCORE, REPEATED
+from auditor.static.byte_table import byte_table
 from auditor.static.effective import effective_settings
 from auditor.submission import Submission
 from auditor.targets import all_pull_requests
 
 # Disputed practice goes to a reviewer even when it is proven.
 DISPUTED = frozenset({"PG-C3-slot"})
+# Tools, tests and launchers beside a trainer that was not submitted: there is no order of scores and updates in them.
+NO_EVALUATION = frozenset({NO_SCORE, REPEATED, ELSEWHERE})
 
 
 def targets(repo: str, labels: str | None) -> Iterator[tuple[str, Submission]]:
@@ -85,11 +89,14 @@ def judged(submission: Submission) -> dict:
     open_question = not answers or gravest & {Status.WARN, Status.UNKNOWN}
     verdict = "VIOLATION" if Status.FAIL in gravest else "NEEDS REVIEW" if open_question else "CLEAN"
     order = result.answers.get("PG-C3-score-first") if result else None
+    state = order.status.value if order else "unknown" if result else "no program"
+    if state == "unknown" and byte_table(case.program).absence in NO_EVALUATION:
+        state = "no evaluation"
     return {
         "main_file": submission.main_script,
         "verdict": verdict,
         "findings": [{"rule": a.rule, "status": a.status.value} for a in answers],
-        "order": order.status.value if order else "unknown" if result else "no program",
+        "order": state,
         "seconds": round(time.process_time() - started, 3),
         "reading": round(reading, 3),
         "steps": result.steps if result else 0,
@@ -132,9 +139,14 @@ def report(rows: list[dict]) -> None:
     read = [row for row in rows if row.get("order") not in (None, "no program")]
     crashed = [row["pr"] for row in rows if row["verdict"] == "ERROR"]
     blind = [row["pr"] for row in read if row["order"] == "unknown"]
+    idle = [row["pr"] for row in read if row["order"] == "no evaluation"]
     memory = resource.getrusage(resource.RUSAGE_SELF).ru_maxrss / 1024
     print(f"{len(rows)} submissions, {len(read)} with a readable program, crashes: {crashed}", file=sys.stderr)
-    print(f"order of updates unknown: {len(blind)} ({len(blind) / max(len(read), 1):.1%}) {blind}", file=sys.stderr)
+    print(f"programs without an evaluation of their own: {len(idle)} {idle}", file=sys.stderr)
+    scoring = max(len(read) - len(idle), 1)
+    print(
+        f"order of updates unknown, of the others: {len(blind)} ({len(blind) / scoring:.1%}) {blind}", file=sys.stderr
+    )
     for name in ("reading", "seconds"):
         values = sorted(row[name] for row in read)
         if values:
