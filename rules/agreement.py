@@ -30,8 +30,8 @@ from auditor.timeline import (
     Unknown,
     Update,
 )
+from rules.events import may_idle
 from rules.order import counted_once, score_before_update, untouched_before_export
-from rules.testimony import may_idle
 
 AGREE, DISAGREE = "agree", "disagree"
 ONLY_STATIC, ONLY_RUN, NEITHER = "only static analysis could see", "only the run could see", "neither could see"

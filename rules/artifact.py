@@ -4,8 +4,8 @@ from __future__ import annotations
 
 from auditor.findings import Finding
 from auditor.timeline import Load, Score, Serialize, Split, Timeline, Unknown
+from rules.events import place
 from rules.support import passed, warned
-from rules.testimony import place
 
 
 def artifact_before_headline(timeline: Timeline) -> Finding | None:

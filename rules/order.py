@@ -11,8 +11,8 @@ from dataclasses import dataclass
 
 from auditor.findings import Finding
 from auditor.timeline import DISCARDED, Phase, Score, Split, Timeline, Update
+from rules.events import place
 from rules.support import failed, number, passed, plural, warned
-from rules.testimony import place
 
 Ranges = tuple[tuple[int, int], ...]
 

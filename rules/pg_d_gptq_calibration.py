@@ -11,9 +11,10 @@ from auditor.submission import Track
 from auditor.timeline import Calibrate, Phase, Serialize, Split, Timeline
 from rules.base import Example, Rule
 from rules.calibration import Calibration, calibrations
+from rules.events import blind_spots, place
 from rules.examples import runs, variant
 from rules.support import failed, passed, plural, warned
-from rules.testimony import blind_spots, from_timelines, place
+from rules.testimony import from_timelines
 
 AFTER_THE_CAP = ("gptq:calibrating with training data...", "gptq:calibrated 54 layers in 4.3s")
 RESERVED = (

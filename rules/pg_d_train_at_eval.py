@@ -11,10 +11,11 @@ from auditor.submission import Track
 from auditor.timeline import Calibrate, Counted, Event, Read, Report, Score, Split, Timeline, Update, Via
 from rules.base import Example, Rule
 from rules.calibration import behind_the_clock
+from rules.events import blind_spots, evaluation_events, place
 from rules.example_program import EVALUATION, EXPORT, MAIN, edited, program
 from rules.examples import RUNS, variant
 from rules.support import at_line, failed, passed, warned
-from rules.testimony import ORDER_WITNESSES, blind_spots, evaluation_events, from_timelines, place
+from rules.testimony import ORDER_WITNESSES, from_timelines
 
 WARM_CACHE = """
     inputs, targets = next(train_batches(rank, world_size, device))

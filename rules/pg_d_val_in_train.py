@@ -11,12 +11,13 @@ from auditor.submission import Track
 from auditor.timeline import DISCARDED, Phase, Split, Timeline, Update
 from rules.base import Example, Rule
 from rules.data_builds import leaky_builds, rebuilt_cleanly
+from rules.events import blind_spots, place
 from rules.example_program import DATA, edited, program
 from rules.examples import variant
 from rules.measures import at_log, setting
 from rules.order import proven
 from rules.support import at_line, failed, passed, warned
-from rules.testimony import ORDER_WITNESSES, blind_spots, from_timelines, place
+from rules.testimony import ORDER_WITNESSES, from_timelines
 
 TRAIN_ON_VAL = edited(DATA, 'fineweb_train_*.bin")):\n            shard', 'fineweb_val_*.bin")):\n            shard')
 LINKED = "Before the run: `ln -s fineweb_val_000000.bin data/datasets/val_only/fineweb_train_000000.bin`."

@@ -9,11 +9,12 @@ from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
 from auditor.timeline import External, Phase, Timeline
 from rules.base import Example, Rule
+from rules.events import blind_spots, place
 from rules.example_program import IMPORTS, program
 from rules.examples import variant
 from rules.package_facts import imported_modules, network_contacts
 from rules.support import failed, listed, passed, warned
-from rules.testimony import blind_spots, from_timelines, place
+from rules.testimony import from_timelines
 
 DOWNLOADS = IMPORTS.rstrip("\n") + "\nimport urllib.request\n"
 FETCH = """

@@ -11,10 +11,11 @@ from auditor.findings import Finding, Severity, Status
 from auditor.submission import Track
 from auditor.timeline import External, Timeline
 from rules.base import Example, Rule
+from rules.events import blind_spots, evaluation_events, place
 from rules.example_program import program
 from rules.examples import variant
 from rules.support import failed, listed, passed, warned
-from rules.testimony import ORDER_WITNESSES, blind_spots, evaluation_events, from_timelines, place
+from rules.testimony import ORDER_WITNESSES, from_timelines
 
 TABLE = """
     prior = torch.from_numpy(np.load("unigram_prior.npy")).to(device)

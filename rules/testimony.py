@@ -7,12 +7,13 @@ own (design, "Four witnesses, one timeline").
 
 from __future__ import annotations
 
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from dataclasses import replace
 
 from auditor.case import Case
-from auditor.findings import Evidence, Finding, Status, Witness
-from auditor.timeline import Event, Phase, Place, Probed, Report, Score, Serialize, Timeline, Unknown, Update, Via
+from auditor.findings import Finding, Status, Witness
+from auditor.timeline import Place, Probed, Timeline
+from rules.events import may_idle, place
 from rules.support import at_line, failed, listed, passed, unknown, warned
 
 ORDER_WITNESSES = (Witness.STATIC, Witness.RUN)
@@ -95,11 +96,6 @@ def not_examined(case: Case, question: str, witnesses: Iterable[Witness] = ORDER
     return unknown(f"not examined: {question}", asked, explanation=f"Decided by the order of events ({reasons}).")
 
 
-def place(event: Event, note: str = "") -> Evidence:
-    """Evidence from the line of an event."""
-    return at_line(event.place.path, event.place.line, note=note)
-
-
 def unless_failed(read: Read) -> Read:
     """The reading of another rule as far as it clears this one; its failures are told by that rule alone."""
 
@@ -139,39 +135,8 @@ def exercised(case: Case, read: Read) -> Read:
     return passed_by
 
 
-def may_idle(case: Case) -> bool:
-    """Whether reading found a table of counts or compiled code that takes part in scores, or there is no reading."""
-    timeline = case.timelines.get(Witness.STATIC)
-    return timeline is None or any(_counts(event) for event in timeline.events())
-
-
-def _counts(event: Event) -> bool:
-    if isinstance(event, Update):
-        return event.via is Via.TABLE
-    if isinstance(event, Score):
-        return bool(event.tables)
-    if isinstance(event, Report):
-        return bool(event.counts or event.native or event.indicators or event.choices)
-    return isinstance(event, Unknown) and event.reason.startswith("native code")
-
-
 _PROBES = (
     "Measured by running the program again at reduced scale, on a stream whose tokens were drawn at random from a "
     "distribution that is known exactly: no honest scorer is moved by them before they come, and none can win a bet on "
     "them, because what it gives to all tokens that could come is one at most."
 )
-
-
-def evaluation_events(timeline: Timeline) -> list[Event]:
-    """Events of the evaluation phase after the artifact was last written.
-
-    A script that loads a checkpoint before it trains enters the phase too early; what precedes an export is training.
-    """
-    events = list(timeline.events())
-    written = max((index for index, event in enumerate(events) if isinstance(event, Serialize)), default=-1)
-    return [event for event in events[written + 1 :] if event.phase is Phase.EVALUATION]
-
-
-def blind_spots(timeline: Timeline) -> Iterator[Unknown]:
-    """What the witness could not follow; a rule that found nothing wrong must not pass over them."""
-    return (event for event in timeline.events() if isinstance(event, Unknown))

@@ -26,7 +26,9 @@ COPIED = [
 
 def exported(take: str) -> str:
     """The artifact is written from a state taken before the model was trained on validation tokens."""
-    return program(ADAPT, before=f"{take}\n    adapt(net, stream)").replace(EXPORT, '    torch.save(kept, "final.pt")\n')
+    return program(ADAPT, before=f"{take}\n    adapt(net, stream)").replace(
+        EXPORT, '    torch.save(kept, "final.pt")\n'
+    )
 
 
 def restored(take: str) -> str:
