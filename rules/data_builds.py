@@ -5,6 +5,7 @@ from __future__ import annotations
 import re
 
 from auditor.case import Case
+from auditor.documents.metric import tokenizers
 from auditor.documents.model import LogRun
 from auditor.findings import Evidence
 from rules.measures import at_log, claim_is_logged, headline, reported, reported_runs
@@ -22,6 +23,8 @@ _SUBSET = re.compile(r"(?i)\bsubset(?:_tokens)?[=:]\s*([\d_,]+)|\btotal_docs[=:]
 _COVERAGE = re.compile(
     r"(?i)(\d[\d,]*)\s*(?:/|of|out of)\s*(\d[\d,]*)\s*(?:possible\s+)?(?:val(?:idation)?\s+)?(?:ttt\s+)?chunks"
     r"|(?:first|only|random)\s+(\d[\d,]*)\s+(?:val(?:idation)?\s+)?(?:sequences|batches|windows|documents|docs)\b"
+    r"|\bcapped\s+(?:to|at)\s+(?:the\s+first\s+)?(\d[\d,]*)\s+(?:val(?:idation)?\s+)?tokens\b"
+    r"|\bscored\s+tokens\s*[:=]\s*(\d{1,3}(?:,\d{3}){0,2}|\d{1,7})\b"
 )
 
 
@@ -120,6 +123,9 @@ def _said(case: Case) -> Evidence | None:
             done, whole = (int(re.sub(r"\D", "", part)) for part in (match[1], match[2]))
             if not 0 < done < 0.98 * whole:
                 continue
+        tokens = match[4] or match[5]
+        if tokens and int(tokens.replace(",", "")) > 0.98 * min(item.tokens for item in tokenizers()):
+            continue
         line = text.count("\n", 0, match.start()) + 1
         line_of = text.splitlines()[line - 1].strip()
         if match[1] or re.search(r"(?i)\bval(?:idation)?\b|\bscor", line_of):

@@ -374,7 +374,44 @@ def diagnose_line(line: EvalResult | StepLine, run: LogRun) -> Denominator | Non
     if pair is None:
         return None
     tokens = int(run.val_tokens.value) if run.val_tokens else None
-    return diagnose(*pair, tokens=tokens, vocabulary=vocabulary_of(run))
+    found = diagnose(*pair, tokens=tokens, vocabulary=vocabulary_of(run))
+    part = None if found.accepted is not False else _stated_tokens(line, run)
+    return _of_a_part(found, pair, part, vocabulary_of(run)) if part else found
+
+
+#: Bytes per token of N tokens in sequence stay within this over the root of N of those of the whole text, relative: a
+#: token's length varies by about 0.8 of its mean, and neighbours in a document are alike.
+_SPREAD = 5.0
+
+
+def _stated_tokens(line: EvalResult | StepLine, run: LogRun) -> int | None:
+    """Targets of a result as its own line states them, or the line of the same result with fewer digits."""
+    if not isinstance(line, EvalResult):
+        return None
+    same = (
+        other
+        for other in run.results
+        if other.tokens
+        and line.label.replace("_exact", "") == other.label
+        and abs(other.val_bpb - line.val_bpb) < 10.0 ** -min(other.digits, line.digits)
+    )
+    return line.tokens or next((other.tokens for other in same), None)
+
+
+def _of_a_part(found: Denominator, pair: tuple[Interval, Interval], tokens: int, vocabulary: int | None) -> Denominator:
+    """`found`, or "partial" where the line states so few tokens that its ratio is one such a part can have."""
+    whole = tokenizer_for(tokens=found.tokens, vocabulary=vocabulary)
+    factor = bytes_factor(found, vocabulary)
+    if whole is None or factor is None or tokens >= _NEARLY_ALL * whole.tokens:
+        return found
+    if abs(factor.middle - 1) > _SPREAD / math.sqrt(tokens):
+        return found
+    size = implied_bytes(tokens, *pair)
+    reason = (
+        f"{_implied(tokens, size)}: {tokens / whole.tokens:.4%} of the {whole.tokens:,} targets of {whole.name}, with "
+        f"{factor.middle:.3f} times the usual bytes per token"
+    )
+    return Denominator("partial", False, found.ratio, whole.name, tokens, size, reason)
 
 
 def odd_quotients(run: LogRun) -> tuple[Interval, list[StepLine]]:

@@ -104,7 +104,10 @@ class StepLine:
 
 @dataclass(frozen=True)
 class EvalResult:
-    """A result line of an evaluation: label as printed (`final_int8_zlib_roundtrip_exact`, `legal_ttt`, ...)."""
+    """A result line of an evaluation: label as printed (`final_int8_zlib_roundtrip_exact`, `legal_ttt`, ...).
+
+    `tokens`: number of scored targets where the line states one.
+    """
 
     line: int
     label: str
@@ -113,6 +116,7 @@ class EvalResult:
     seconds: float | None = None
     digits: int = 4
     text: str = ""
+    tokens: int | None = None
 
 
 @dataclass(frozen=True)

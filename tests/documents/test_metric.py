@@ -9,6 +9,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from auditor.documents.interval import Interval, mean_interval, rounded, stated, unit_of
+from auditor.documents.logs.patterns import result_facts
 from auditor.documents.metric import (
     LN2,
     diagnose,
@@ -192,3 +193,31 @@ def test_a_line_carries_its_own_digits() -> None:
     answer = diagnose_line(line, a_run(val_tokens=tokens_line(62_021_632)))
     assert answer.bytes.width < 10
     assert answer.accepted
+
+
+@pytest.mark.parametrize(
+    ("factor", "tokens", "kind"),
+    [
+        (1.09, 2_048, "partial"),
+        (1.02, 32_736, "partial"),
+        (1.09, 32_736, "not the canonical bytes"),  # so many tokens are no more than 3 % off
+        (1.09, None, "not the canonical bytes"),
+        (1.0, 2_048, "full validation set"),  # another number of that name on a line with the right ratio
+    ],
+)
+def test_a_stated_part_explains_a_ratio_only_as_far_as_its_size_allows(factor, tokens, kind) -> None:
+    bpb = 2.5 * SP1024.tokens_per_byte / LN2 / factor
+    stated_on = f"final_eval backend:none val_loss:2.5000 val_bpb:{bpb:.4f}" + (f" tokens:{tokens}" if tokens else "")
+    exact = f"final_eval_exact backend:none val_loss:{2.5:.8f} val_bpb:{bpb:.8f}"
+    results = [found for number, text in enumerate((stated_on, exact), 1) for found in result_facts(text, number)]
+    run = a_run(val_tokens=tokens_line(SP1024.tokens), results=results)
+    answer = diagnose_line(results[1], run)
+    assert answer.kind == kind
+    assert answer.tokens == (tokens if kind == "partial" else SP1024.tokens)
+
+
+def test_speeds_and_totals_are_no_number_of_scored_tokens() -> None:
+    (found,) = result_facts("final val_loss:2.5 val_bpb:1.48 tokens:8.5B tok_s:92", 1)
+    assert found.tokens is None
+    (found,) = result_facts("final_pll pll_loss:2.5 pll_bpb:1.48 scored_tokens:32736", 1)
+    assert found.tokens == 32_736

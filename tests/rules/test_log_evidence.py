@@ -151,6 +151,9 @@ def test_subset_lines(line: str, partial: bool) -> None:
         ("TTT coverage: 900/1893 chunks were scored.", True),
         ("All 1893/1893 chunks of the validation set were scored.", False),
         ("1893 of 1893 chunks", False),
+        ("The cache evaluation was capped to 2048 tokens of the val split.", True),
+        ("- Scored tokens: 32,736", True),
+        ("- Scored tokens: 62,021,632", False),
     ],
 )
 def test_stated_coverage_counts_when_no_log_shows_the_whole(text: str, partial: bool) -> None:

@@ -43,6 +43,7 @@ _NOT_RESULT = re.compile(
     r"claimed|expected|record|diff)_?(?:val_)?bpb"
 )
 _LOSS_KEYS = ("val_loss", "vl", "loss", "valloss", "val_ce")
+_TOKEN_KEYS = ("scored_tokens", "tokens_scored", "val_tokens", "eval_tokens", "tokens")
 _TIME_KEYS = ("eval_time", "elapsed", "eval", "time", "t", "eval_seconds", "eval_time_s", "seconds", "wall")
 _RUNNING_BPB = ("running_bpb", "rb", "bpb", "val_bpb", "mix_bpb", "cum_bpb", "avg_bpb", "bb")
 _RUNNING_LOSS = ("running_loss", "rl", "loss", "val_loss", "vl", "avg_loss", "avg", "bl")
@@ -261,8 +262,16 @@ def result_facts(text: str, number: int) -> list[EvalResult]:
             continue
         digits = len(written.partition(".")[2].partition("e")[0])
         name = f"{label} {prefix}".strip() if prefix else label
-        found.append(EvalResult(number, name or key, loss, value, seconds, digits, shown))
+        found.append(EvalResult(number, name or key, loss, value, seconds, digits, shown, _scored_tokens(pairs)))
     return found
+
+
+def _scored_tokens(pairs: dict) -> int | None:
+    """Number of targets a result line states, a whole number without a unit."""
+    for key in _TOKEN_KEYS:
+        if key in pairs and not pairs[key][1] and re.fullmatch(r"\d[\d,]*", pairs[key][2]):
+            return int(pairs[key][0])
+    return None
 
 
 def size_facts(text: str, number: int) -> list[SizeLine]:
