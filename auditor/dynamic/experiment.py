@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
-from auditor.dynamic.attribution import Attribution, Printed, explain
+from auditor.dynamic.attribution import Attribution, Printed, explain, printed_results
 from auditor.dynamic.probes import DECISIVE, SUSPICIOUS, Causal, Fair, causal, fair
 from auditor.dynamic.run import RunResult, run_again
 from auditor.dynamic.streams import Few, Future
@@ -38,7 +38,8 @@ class Experiment:
             the second run makes of them, if it counts every token of the stream once; printed: that headline. Only where
             it could not be attributed.
         few: tokens of the stream of few ids these numbers are from, 0 when they are from the second run. sound: printed
-            nats and bits per byte together mean all tokens with their official bytes, so that nothing was left out.
+            nats and bits per byte together mean all tokens with their official bytes, so that nothing was left out, or
+            the bits per byte are too low for any part of the stream.
     """
 
     absent: str = ""
@@ -139,7 +140,7 @@ def compare_few(
     made = replace(made, seconds=made.seconds + third.seconds, few=int((future.cost > 0).sum()))
     if found[1] is not None and not fair(found[1], future).holds:
         return replace(made, fair=fair(found[1], future), printed=None)
-    sound = _of_all_tokens(found[0], third.dataset_bytes)
+    sound = _of_all_tokens(found[0], third.dataset_bytes) or _whatever_was_counted(found[0], third, total, chance)
     return replace(made, chance=chance, total=total, printed=found[0], sound=sound)
 
 
@@ -149,6 +150,20 @@ def _of_all_tokens(printed: Printed, token_bytes: np.ndarray) -> bool:
         return False
     implied = printed.loss * (len(token_bytes) - 1) / math.log(2) / printed.bpb
     return abs(implied / float(token_bytes.sum()) - 1) < 0.005
+
+
+# How much less than any token of a stream of few ids can cost is impossible even where bytes are counted a little
+# otherwise. Leaving tokens out changes nothing there: all of them have the same bytes and the same chance.
+_FAR_BELOW = 1.5
+
+
+def _whatever_was_counted(printed: Printed, run: RunResult, total: float, chance: float) -> bool:
+    """Whether bits per byte alone are far below what any part of the stream costs, in a program that counts bytes rightly
+    where it prints both numbers."""
+    if printed.loss or not printed.bpb or total * _FAR_BELOW > chance:
+        return False
+    others = printed_results(run.events)
+    return any(other.bpb and _of_all_tokens(other, run.dataset_bytes) for other in others)
 
 
 def _total(printed: Printed, token_bytes: np.ndarray) -> float:

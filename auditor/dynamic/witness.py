@@ -153,6 +153,7 @@ def testimony_of(
 
     settings = effective_settings(case.readme, case.logs, case.headline)
     effective = {**settings.environment, **settings.logged}
+    effective |= _proved(case, settings.lines, effective, settings.logged)
     claim = next(iter(case.headline.reported.values()), None) if case.headline is not None else None
     label = getattr(claim.result, "label", "") if claim is not None else ""
     return testify(
@@ -165,3 +166,14 @@ def testimony_of(
         progress=progress,
         options=settings.options,
     )
+
+
+def _proved(case: Case, lines: list[str], effective: dict[str, str], logged: dict[str, str]) -> dict[str, str]:
+    """Settings that the log of the claimed run proves to differ from those its documents show."""
+    if not lines or case.program.main is None:
+        return {}
+    from auditor.dynamic.run import settings_of
+    from auditor.dynamic.switches import shown_by
+
+    text = case.program.main.text
+    return shown_by(lines, text, settings_of(text, case.submission.main_script or ""), effective, logged)
