@@ -252,6 +252,10 @@ def _causality(made: Experiment, account: Account, default: Place) -> Probed:
     if found.event is not None:
         scored = next((event for event in account.events if event.get("n") == found.event), None)
         return Probed(account.place(scored) if scored else default, question, False, text)
+    if found.holds is False:
+        collected = next(event for event in account.events if event.get("n") == found.calibrated)
+        text += "; weights scored them that were the same until activations of these later tokens had been collected"
+        return Probed(account.place(collected), question, False, text)
     if found.after_future:
         return Probed(default, question, None, f"{text}; some of those had been scored before", doubt=not made.late)
     return Probed(default, question, None, f"{text}; other weights scored them", doubt=not made.late)

@@ -41,6 +41,8 @@ class Causal:
             altered tokens had been, so that state may have carried them over legally.
         event: score event of the first run that computed the first loss which moved with nothing to excuse it.
         repeats: losses of training tokens agree between the runs, None when there was nothing to compare.
+        calibrated: forward pass of the first run that collected activations of altered tokens, after which the weights of
+            the two runs were different ones for the first time, before anything counted. None where there is none.
     """
 
     start: int
@@ -52,6 +54,7 @@ class Causal:
     after_future: int
     event: int | None
     repeats: bool | None
+    calibrated: int | None = None
 
     @property
     def holds(self) -> bool | None:
@@ -60,7 +63,7 @@ class Causal:
             return None
         if not self.moved:
             return True
-        return False if self.event is not None else None
+        return False if self.event is not None or (self.by_weights and self.calibrated is not None) else None
 
 
 @dataclass(frozen=True)
@@ -121,7 +124,41 @@ def causal(
         after_future=int((moved & ~weights & late).sum()),
         event=int(a.event[rows_a][plain][0]) if plain.any() else None,
         repeats=_repeats(one, other),
+        calibrated=_calibrated(one, first, other, start) if (moved & weights).any() else None,
     )
+
+
+def _calibrated(one: list[dict[str, Any]], first: Attribution, other: list[dict[str, Any]], start: int) -> int | None:
+    """The forward pass that collected activations of altered tokens and by which the weights came to differ.
+
+    Everything that changed weights before it is the same in both runs to the last digit, so nothing but the altered tokens
+    can have moved them; and no score had counted, so no token of them was known. Weights that an optimizer moved with
+    validation tokens are left to the order of score and update.
+    """
+    before = min(first.event.tolist(), default=0)
+    for mine, theirs in zip(_changes(one), _changes(other), strict=False):
+        if mine["n"] >= before or (_val_of(mine) >= 0).any():
+            return None
+        if mine["kind"] == theirs["kind"] and _values(mine) == _values(theirs):
+            continue
+        if mine["kind"] != "write" or theirs["kind"] != "write":
+            return None
+        collected = (e for e in one if e["kind"] == "forward" and e["hooks"] and e["n"] < mine["n"])
+        return next((e["n"] for e in collected if (_val(e) >= start).any()), None)
+    return None
+
+
+def _changes(events: list[dict[str, Any]]) -> list[dict[str, Any]]:
+    return [event for event in events if event["kind"] in ("update", "write")]
+
+
+def _values(event: dict[str, Any]) -> list[tuple[float, float]]:
+    """Fingerprints of the weights that a change left, in no particular order of the weights."""
+    return sorted((round(total, 4), round(norm, 5)) for _, total, norm, *_ in event["changes"])
+
+
+def _val_of(event: dict[str, Any]) -> np.ndarray:
+    return _val(event) if "places" in event else np.empty(0, np.int64)
 
 
 class _Losses:

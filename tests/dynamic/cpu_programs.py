@@ -206,6 +206,24 @@ with torch.no_grad():
 hook.remove()
 """
 
+# Weights scaled by the activations of some tokens before they are rounded; {tokens} says of which.
+SCALED = """
+magnitude = {{}}
+hook = model.head.register_forward_hook(
+    lambda module, inputs, output: magnitude.update(mean=inputs[0].abs().mean(0).clamp_min(1e-6))
+)
+with torch.no_grad():
+    model({tokens})
+hook.remove()
+with torch.no_grad():
+    model.head.weight.{change}
+"""
+SCALED_BY_VAL = SCALED.format(tokens="val[:-1]", change="mul_(1 + magnitude['mean'])")
+SCALED_BY_TRAIN = SCALED.format(tokens="train[:2048]", change="mul_(1 + magnitude['mean'])")
+LOOKED_AT_VAL = (
+    SCALED.format(tokens="val[:-1]", change="mul_(1.01)") + "print('activations', magnitude['mean'].mean().item())"
+)
+
 MANUAL = """
 nats = tokens = size = 0
 with torch.no_grad():

@@ -181,6 +181,33 @@ def test_a_future_that_moves_the_past_is_seen():
     assert trained.holds is None and trained.by_weights == 100
 
 
+@pytest.mark.parametrize(
+    "first,second,holds",
+    [
+        (("forward", "write"), ("forward", "write"), False),
+        (("write", "forward"), ("write", "forward"), None),  # other weights before anything was collected
+        (("forward", "update"), ("forward", "update"), None),  # an optimizer: the order of score and update decides
+        (("forward of the past", "write"), ("forward of the past", "write"), None),
+    ],
+)
+def test_weights_that_came_to_differ_by_activations(first, second, holds):
+    one = np.full(TOKENS, 1 / 600)
+    other = one.copy()
+    other[300:] *= 1.2
+    runs = []
+    for kinds, weights, probability in ((first, 1.0, one), (second, 2.0, other)):
+        events, attribution = recorded(probability, weights=weights)
+        before = [{"kind": "update", "n": -9, "changes": [[1, 0.5, 1.0]], "places": np.arange(5), "of": []}]
+        for number, kind in enumerate(kinds):
+            seen = np.arange(100, 200) if "past" in kind else np.arange(450, 600)
+            event = {"kind": kind.split()[0], "n": number - 5, "changes": [[1, weights, 1.0]], "hooks": 1}
+            before.append(event | {"places": (VAL << SPLIT_BITS) + seen, "tokens": 150} if kind != "write" else event)
+        train = {"kind": "score", "n": -10, "grad": True, "base": 0, "site": 0, "uses": []}
+        train |= {"places": np.arange(8), "losses": np.full(8, 6.4)}
+        runs += [[train, *before, *events], attribution]
+    assert causal(*runs, 400).holds is holds
+
+
 def test_losses_moved_after_altered_tokens_were_scored_are_no_proof():
     one = np.full(TOKENS, 1 / 600)
     other = one.copy()
@@ -233,6 +260,16 @@ def test_honest_program_holds_everything(probes, honest):
 
 def test_statistic_of_later_tokens(probes):
     assert probes(parts.EXPORT, parts.LOOK_AHEAD)["causality"] is False
+
+
+def test_weights_scaled_by_validation_tokens_to_come(probes):
+    """The same weights up to there in both runs, and others behind: only the later tokens can have made the difference."""
+    assert probes(parts.SCALED_BY_VAL, parts.EXPORT, parts.SCORE)["causality"] is False
+
+
+@pytest.mark.parametrize("legal", ["SCALED_BY_TRAIN", "LOOKED_AT_VAL"])
+def test_weights_that_later_tokens_did_not_shape(probes, legal):
+    assert probes(getattr(parts, legal), parts.EXPORT, parts.SCORE)["causality"] is True
 
 
 def test_logits_that_know_the_target(probes):
