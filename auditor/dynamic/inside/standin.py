@@ -19,6 +19,8 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from auditor.dynamic.inside.devices import Devices
+
 GPU_NAME = "NVIDIA H100 80GB HBM3"
 GPU_BYTES = 80 << 30
 TORCH = "2.9.1+cu128"  # what most submissions ran on; programs compare with it
@@ -36,28 +38,57 @@ def _to_cpu(value: Any) -> Any:
     return value
 
 
-_STAYING = frozenset({"cuda", "pin_memory", "is_pinned"})
+def _placed(name: str, args: tuple) -> tuple:
+    """Arguments by position, with the CPU where they name a GPU; a number given to `to` is a GPU's."""
+    if name == "to" and len(args) > 1 and type(args[1]) is int:
+        return (args[0], "cpu", *args[2:])
+    if name == "_parse_to":  # what `Module.to` was given
+        return tuple(torch.device("cuda", value) if type(value) is int else value for value in args)
+    return tuple(_to_cpu(value) for value in args)
+
+
+_STAYING = frozenset({"pin_memory", "is_pinned"})
 _PLACING = frozenset(
-    {"to", "empty", "zeros", "ones", "full", "tensor", "_to_copy", "randn", "rand", "arange", "type", "new_zeros"}
+    {
+        "to",
+        "_parse_to",
+        "empty",
+        "zeros",
+        "ones",
+        "full",
+        "tensor",
+        "_to_copy",
+        "randn",
+        "rand",
+        "arange",
+        "type",
+        "new_zeros",
+    }
 )
 
 
 class Redirect(TorchFunctionMode):
     """Sends every tensor operation that names a CUDA device to the CPU, and tells observers of every operation."""
 
-    def __init__(self, observe: Callable[[Callable, tuple, dict, Any], None] | None = None) -> None:
+    def __init__(
+        self, observe: Callable[[Callable, tuple, dict, Any], None] | None = None, devices: Devices | None = None
+    ) -> None:
         super().__init__()
         self.observe = observe
+        self.devices = devices or Devices()
 
     def __torch_function__(self, func: Callable, types: Any, args: tuple = (), kwargs: dict | None = None) -> Any:
-        kwargs = {name: _to_cpu(value) for name, value in kwargs.items()} if kwargs else {}
         name = getattr(func, "__name__", "")
         if name in _STAYING:
             return True if name == "is_pinned" else args[0]
+        given, named = args, kwargs or {}
+        kwargs = {name: _to_cpu(value) for name, value in named.items()} if named else {}
         if name in _PLACING:
-            args = tuple(_to_cpu(value) for value in args)
+            args = _placed(name, args)
+        elif name == "cuda":
+            func, args, kwargs = torch.Tensor.to, (args[0], "cpu"), {}
         kwargs.pop("pin_memory", None)
-        result = func(*args, **kwargs)
+        result = self.devices.after(name, func, given, named, func(*args, **kwargs))
         if self.observe is not None:
             return self.observe(func, args, kwargs, result)
         return result
@@ -113,8 +144,10 @@ def install(observe: Callable[[Callable, tuple, dict, Any], None] | None = None,
     _compile()
     _modules()
     _distributed(world)
-    _generators()
-    _every_thread(observe)
+    devices = Devices()
+    _generators(devices)
+    _from_numpy(observe, devices)
+    _every_thread(observe, devices)
 
 
 def _dtypes() -> None:
@@ -202,7 +235,21 @@ def _cuda() -> None:
     cuda.nvtx = types.SimpleNamespace(range_push=lambda *_: None, range_pop=lambda: None, range=_Nothing)
 
 
-def _generators() -> None:
+def _from_numpy(observe: Callable | None, devices: Devices) -> None:
+    """What numpy gives is in the host's memory. torch tells no mode of these two, so observers are told here."""
+    for name in ("from_numpy", "frombuffer"):
+        real = getattr(torch, name)
+
+        @functools.wraps(real)
+        def made(*args: Any, real: Callable = real, **kwargs: Any) -> Any:
+            result = real(*args, **kwargs)
+            devices.mark(result)
+            return result if observe is None else observe(real, args, kwargs, result)
+
+        setattr(torch, name, made)
+
+
+def _generators(devices: Devices) -> None:
     real = torch.Generator
     torch.Generator = lambda *_, **__: real("cpu")
     torch.set_default_device = lambda *_: None
@@ -212,10 +259,13 @@ def _generators() -> None:
     def load(file: Any, map_location: Any = None, *args: Any, **kwargs: Any) -> Any:
         where = "cpu" if map_location is None or callable(map_location) else map_location
         where = {old: _to_cpu(new) for old, new in where.items()} if isinstance(where, dict) else _to_cpu(where)
-        return real_load(file, where, *args, **kwargs)
+        loaded = real_load(file, where, *args, **kwargs)
+        devices.mark(loaded, str(map_location) == "cpu")
+        return loaded
 
     torch.load = load
-    torch.Tensor.is_cuda = property(lambda self: True)
+    torch.Tensor.is_cuda = property(lambda self: not devices.on_host(self))
+    torch.Tensor.get_device = lambda self: -1 if devices.on_host(self) else 0
     _attention_backends()
     torch.cuda.default_generators = (torch.default_generator,)
 
@@ -354,13 +404,13 @@ def _distributed(world: Any) -> None:
         dist.init_process_group = lambda *args, **kwargs: real(backend="gloo")
 
 
-def _every_thread(observe: Callable | None) -> None:
+def _every_thread(observe: Callable | None, devices: Devices) -> None:
     """Function modes belong to a thread, so each new one enters its own."""
-    Redirect(observe).__enter__()
+    Redirect(observe, devices).__enter__()
     real = threading.Thread.run
 
     def run(self: threading.Thread) -> None:
-        with Redirect(observe):
+        with Redirect(observe, devices):
             real(self)
 
     threading.Thread.run = run
