@@ -245,6 +245,13 @@ class PhaseMark(Event):
 
 
 @dataclass(frozen=True)
+class Clock(Event):
+    """The program compares its clock with a limit, in seconds of the submitted run (executed timelines only)."""
+
+    limit: float
+
+
+@dataclass(frozen=True)
 class External(Event):
     """Contact with the world outside: network, a process, a path."""
 

@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from auditor.case import Case
 from auditor.documents.model import LogRun
 from auditor.findings import Evidence, Witness
-from auditor.timeline import Calibrate, Phase, Place, Split
+from auditor.timeline import Calibrate, Clock, Phase, Place, Split
 from rules.measures import as_number, at_log, reported_runs, setting, train_seconds
 from rules.support import at_line
 from rules.testimony import source_line
@@ -85,6 +85,29 @@ def behind_the_clock(case: Case) -> list[Evidence]:
     return [clock, *(at_line(e.place.path, e.place.line, source_line(case, e.place), _LATE) for e in late[:2])]
 
 
+def clocked_out(case: Case) -> list[Evidence]:
+    """Calibration on training data after a training loop whose clock was seen to run the full 600 s, in the CPU run.
+
+    The program compares its clock with nothing earlier: nothing is set aside. Only without any log of a training clock, as
+    above; empty when there is none, and where the program's clock could not be followed.
+    """
+    timeline = case.timelines.get(Witness.RUN)
+    if timeline is None or any(train_seconds(case, run) for log in case.logs for run in log.runs):
+        return []
+    events = list(timeline.events())
+    late = [e for e in events if isinstance(e, Calibrate) and e.span.split is Split.TRAIN and e.phase in _BEHIND]
+    limits = [
+        e for e in events if isinstance(e, Clock) and e.phase is Phase.TRAINING and _SHORTEST <= e.limit <= _LONGEST
+    ]
+    if not late or not limits or min(e.limit for e in limits) < CAP - _ROUNDING:
+        return []
+    first = limits[0].place
+    clock = at_line(first.path, first.line, source_line(case, first), f"training ends by its clock at {CAP:.0f} s")
+    return [clock, *(at_line(e.place.path, e.place.line, source_line(case, e.place), _LATE) for e in late[:2])]
+
+
+# Limits of a training clock, seconds: what is shorter times something else, what is longer is another track's.
+_SHORTEST, _LONGEST, _ROUNDING = 60.0, 660.0, 0.1
 _LATE = "calibrates on training data after the training loop"
 _BEHIND = (Phase.AFTER_TRAINING, Phase.EVALUATION)
 

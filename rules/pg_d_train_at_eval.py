@@ -6,11 +6,11 @@ import datetime as dt
 from dataclasses import replace
 
 from auditor.case import Case
-from auditor.findings import Finding, Severity, Status
+from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
 from auditor.timeline import Calibrate, Counted, Event, Read, Report, Score, Split, Timeline, Update, Via
 from rules.base import Example, Rule
-from rules.calibration import behind_the_clock
+from rules.calibration import behind_the_clock, clocked_out
 from rules.events import blind_spots, evaluation_events, place
 from rules.example_program import EVALUATION, EXPORT, MAIN, edited, program
 from rules.examples import RUNS, variant
@@ -92,9 +92,20 @@ def decide(case: Case) -> Finding:
         return failed(
             "training data calibrates the quantiser behind a training clock of 600 s, and no log shows another time",
             behind,
-            "Calibration on training data has to be provably inside the 600 s (PG-D-gptq-calibration).",
+            _PROVABLY,
         )
-    return from_timelines(case, "whether anything reads training data after training", read, rule=RULE.id)
+    heard = from_timelines(case, "whether anything reads training data after training", read, rule=RULE.id)
+    if heard.status is not Status.FAIL and case.submission.track in (Track.RECORD, Track.UNKNOWN):
+        late = clocked_out(case)
+        if late:
+            return replace(failed(_CLOCKED, late, _PROVABLY), witness=Witness.RUN)
+    return heard
+
+
+_CLOCKED = (
+    "training data calibrates the quantiser after a training loop that was seen to end by its clock at 600 s only"
+)
+_PROVABLY = "Calibration on training data has to be provably inside the 600 s (PG-D-gptq-calibration)."
 
 
 def read(timeline: Timeline) -> Finding | None:

@@ -12,6 +12,7 @@ from auditor.dynamic.attribution import POSITION, SPLIT_BITS, VAL, Attribution, 
 from auditor.timeline import (
     DISCARDED,
     Calibrate,
+    Clock,
     Event,
     Extent,
     External,
@@ -148,7 +149,8 @@ def ranges(positions: np.ndarray) -> tuple[tuple[int, int], ...]:
 
 class Account:
     """Builds one timeline. `folder` and `main` name the record folder and the readable main script;
-    `tail` is the length of a window, in tokens; `marks` are positions of document marks."""
+    `tail` is the length of a window, in tokens; `marks` are positions of document marks; `spared` is by how many seconds
+    the clock of the submitted run ends later than that of this one, None where this run was not ended by that clock."""
 
     def __init__(
         self,
@@ -159,7 +161,9 @@ class Account:
         main: str,
         tail: int = 256,
         marks: np.ndarray = _NONE,
+        spared: float | None = 0.0,
     ) -> None:
+        self.spared = spared
         self.events, self.explained, self.folder, self.main = events, explained, folder, main
         self.frames = {event["site"]: event["frames"] for event in events if event["kind"] == "site"}
         claim = explained.claim
@@ -293,6 +297,10 @@ class Account:
 
     def _process(self, event: dict[str, Any], phase: Phase) -> Iterator[Event]:
         yield External(self.place(event), "process", event["command"], phase=phase)
+
+    def _clock(self, event: dict[str, Any], phase: Phase) -> Iterator[Event]:
+        if self.spared is not None:
+            yield Clock(self.place(event), event["limit"] + self.spared, phase=phase, why=self.why(event))
 
     def _network(self, event: dict[str, Any], phase: Phase) -> Iterator[Event]:
         yield External(self.place(event), "network", event["detail"], phase=phase)

@@ -216,6 +216,11 @@ def _fitted(settings: list[Any], scale: Scale, text: str) -> Scale:
     return scale
 
 
+def is_clock(name: str) -> bool:
+    """Whether a setting of that name limits the training time."""
+    return bool(re.search(_CLOCK, name.lower()))
+
+
 def options_of_run(options: dict[str, str], plan: Plan) -> dict[str, Any]:
     """Command line options of this run, as attributes without an owner: sizes made smaller, switches switched on.
 

@@ -23,7 +23,7 @@ LONG = Scale(val_tokens=2 * 16 * 1024 + 1, never=SCALES[0].steps)
 SMALL = Scale(width=32, heads=2, kv_heads=1, seq=64, batch=4, chunk=256, stride=32, steps=3, val_tokens=8 * 256 + 1)
 _SHAPES = ("shape", "size", "divisible", "divide", "assert", "dimension", "index", "range", "view", "must", "zero")
 _FINAL = ("needs the package", "needs the network", "has no stand-in", "no stand-in on a CPU", "wall time over")
-_RANKS = ("Wrapped", "DistributedDataParallel", "distributed", "ddp", "process group", "world_size")
+_RANKS = ("Wrapped", "DistributedDataParallel", "distributed", "ddp", "DDP", "process group", "world_size")
 
 
 @dataclass(frozen=True)

@@ -123,7 +123,22 @@ def from_run(run: RunResult, submission: Submission, program: Program, claimed_l
 
 def _account(run: RunResult, explained: Explained, submission: Submission, program: Program) -> Account:
     main = program.main.name if program.main else submission.main_script or ""
-    return Account(run.events, explained, len(run.dataset_bytes), submission.folder, main, _tail(run), _marks(run))
+    return Account(
+        run.events, explained, len(run.dataset_bytes), submission.folder, main, _tail(run), _marks(run), _spared(run)
+    )
+
+
+def _spared(run: RunResult) -> float | None:
+    """Seconds by which the clock of the submitted run ends later than that of this run, None where it is another clock."""
+    from auditor.dynamic.plan import SCALES, is_clock
+
+    if run.plan is None or run.plan.scale.seconds != SCALES[0].seconds:
+        return None
+    changed = [pair for name, pair in run.plan.notes.items() if is_clock(name)]
+    try:
+        return float(changed[0][0]) - float(changed[0][1]) if changed else 0.0
+    except ValueError:
+        return None
 
 
 def _marks(run: RunResult) -> np.ndarray:

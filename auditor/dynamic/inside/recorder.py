@@ -17,7 +17,7 @@ import numpy as np
 import torch
 from torch.optim.optimizer import register_optimizer_step_post_hook
 
-from auditor.dynamic.inside import arrays, numbers
+from auditor.dynamic.inside import arrays, clock, numbers
 from auditor.dynamic.inside.lookahead import LookAhead
 from auditor.dynamic.inside.places import UNKNOWN, Places, Sites
 from auditor.dynamic.inside.traces import Traces
@@ -55,6 +55,7 @@ class Recorder:
         """Attach to optimizers, modules and backward passes."""
         numbers.install()
         arrays.install(lambda: not self.busy and self.sites.ours(2))
+        clock.install(lambda: not self.busy and self.sites.ours(2), lambda limit: self.event("clock", limit=limit))
         register_optimizer_step_post_hook(lambda *args: self._step(args[0]))
         self.state.install()
         self._watch_forward_hooks()
