@@ -6,8 +6,9 @@ passes are busy; now and then any id at all may come, so that probability given 
 before that position are those of the first run, so nothing honest that is computed before it may differ.
 
 The likeliest token is, in parts of a document called chains, one of three ids that follow the last one; in parts called
-echoes, what stood at the same place of an earlier part. A document draws on nothing outside itself, so that the order in
-which documents are scored does not matter.
+echoes, what stood at the same place of an earlier part; in parts called recalls, what comes next in the training stream, for
+caches that were filled from it. A document draws on nothing else outside itself, so that the order in which documents are
+scored does not matter.
 """
 
 from __future__ import annotations
@@ -20,7 +21,7 @@ import numpy as np
 from auditor.dynamic.watermark import UNKNOWN, Watermark
 
 BOS = 1
-VAL = "val"
+TRAIN, VAL = "train", "val"
 # Part of the stream that keeps its tokens: enough to compare, little enough that the rest says something of the whole, and
 # ending inside a chunk whatever the usual chunk sizes, so that what a chunk shares among its tokens shows.
 SHARE = 0.19
@@ -29,7 +30,11 @@ _BLOCK = 48
 _SOURCE = 1  # block of a document that its echoes repeat
 _CORE = 24  # ids that follow others; few, so that contexts come back
 _FOLLOWERS = (0.85, 0.1, 0.05)
-_SURPRISES = {"chain": 0.3, "echo": 0.2}  # probability of any id at all
+_SURPRISES = {"chain": 0.3, "echo": 0.2, "recall": 0.2}  # probability of any id at all
+_EVERY = 4  # every fourth block of a document is a recall, the second one first
+# Tokens from the beginning of the training stream that are recalled: the first steps train on them, and whoever reads only
+# a part of a shard reads them.
+_RECALLED = 3072
 
 
 @dataclass
@@ -62,7 +67,8 @@ class Future:
         ids = np.arange(_CONTROL, max(self.vocab_size, mark.vocab_size))
         mark.table[stream[self.start - 1 : -1], stream[self.start :]] = UNKNOWN
         self.cost, self.familiar = np.zeros(len(stream)), np.zeros(len(stream), dtype=bool)
-        source = Source(ids, self.seed)
+        train = mark.streams.get(TRAIN, np.empty(0))[:_RECALLED].astype(np.int64)
+        source = Source(ids, self.seed, train)
         marks = np.flatnonzero(stream == BOS)
         begins = marks[np.maximum(np.searchsorted(marks, np.arange(len(stream)), side="right") - 1, 0)]
         for position in range(self.start, len(stream)):
@@ -111,8 +117,11 @@ def _words(vocab_size: int, mark: Watermark) -> np.ndarray:
 class Source:
     """The distribution q: `draw` continues a document, `distribution` states what it draws from."""
 
-    def __init__(self, ids: np.ndarray, seed: int) -> None:
+    def __init__(self, ids: np.ndarray, seed: int, train: np.ndarray | None = None) -> None:
+        """`ids`: what may come; `train`: the training tokens that are recalled, none without it."""
         self.ids = ids
+        # A mark begins a document and is never drawn.
+        self.train = np.empty(0, np.int64) if train is None else train[train != BOS]
         self.generator = np.random.default_rng(seed)
         self.core = core = self.generator.permutation(ids)[:_CORE]
         # Followers of every id, likeliest first, distinct; most of the core goes round in one long circle.
@@ -129,6 +138,9 @@ class Source:
         Args:
             past: tokens of the document so far, its mark first, at least one.
         """
+        recalled = self._recalled(past)
+        if recalled:
+            return _SURPRISES["recall"], self.train[recalled : recalled + 1], np.ones(1)
         copied = self._copied(past)
         if copied:
             return _SURPRISES["echo"], past[copied : copied + 1], np.ones(1)
@@ -137,6 +149,9 @@ class Source:
 
     def familiar(self, past: np.ndarray) -> bool:
         """Whether the last token of a document stood before what is likely to follow it now, or stands there often."""
+        recalled = self._recalled(past)
+        if recalled:
+            return bool(self.train[recalled - 1] == past[-1])
         copied = self._copied(past)
         return bool(past[copied - 1] == past[-1]) if copied else bool(past[-1] in self.core)
 
@@ -144,6 +159,17 @@ class Source:
         """Index of the token that is to be repeated next, 0 outside echoes."""
         block, offset = divmod(len(past) - 1, _BLOCK)
         return 1 + _SOURCE * _BLOCK + offset if block > _SOURCE and block % 2 == 0 else 0
+
+    def _recalled(self, past: np.ndarray) -> int:
+        """Index of the training token that is to be recalled next, 0 outside recalls.
+
+        Where a recall begins depends on the length of the document so far and on its first token, both known.
+        """
+        block, offset = divmod(len(past) - 1, _BLOCK)
+        room = len(self.train) - _BLOCK - 1
+        if block % _EVERY != 1 or room < _BLOCK:
+            return 0
+        return 1 + (block * 997 + int(past[min(1, len(past) - 1)]) * 61) % room + offset
 
     def draw(self, past: np.ndarray) -> tuple[int, float]:
         """The next token of a document, and -ln of the probability it had, nats."""

@@ -61,11 +61,34 @@ def test_places_are_found_again_where_pairs_repeat(seed, length, where):
     assert np.array_equal(places.of(train), np.arange(100, 400))
 
 
+def test_phrases_of_the_training_stream_come_back():
+    """Runs of tokens as a cache of training tokens holds them, whatever order it asks for up to eight."""
+    mark, _, future = streams(tokens=4 * TOKENS)
+    train, ids = mark.streams["train"].astype(int)[:4096], mark.streams["val"].astype(int)[future.start :]
+    for order, share in ((2, 0.12), (4, 0.08), (8, 0.03)):
+        known = {tuple(train[i : i + order]) for i in range(len(train) - order)}
+        assert np.mean([tuple(ids[i : i + order]) in known for i in range(len(ids) - order)]) > share
+
+
+def test_frozen_counts_of_training_tokens_are_seen():
+    """A table filled in training that adds what it knows to whatever the model says, and takes nothing from the others."""
+    mark, _, future = streams(2, tokens=4 * TOKENS)
+    ids, train = mark.streams["val"].astype(int), mark.streams["train"].astype(int)
+    known = set(zip(train[:4095].tolist(), train[1:4096].tolist(), strict=True))
+    probability = np.full(4 * TOKENS, 1 / 700)
+    for position in range(2, 4 * TOKENS):
+        if (ids[position - 2], ids[position - 1]) in known:  # buckets so full that any token seems to have followed
+            probability[position] = 0.7 / 700 + 0.3 * 0.2
+    found = fair(recorded(probability)[1], future)
+    assert found.holds is False and found.mass > 1.1
+
+
 def test_tokens_come_as_often_as_is_stated():
     """What is stated to have probability q comes in a share q of the draws, at every kind of place."""
-    ids = np.arange(100, 700)
-    for past in (np.r_[BOS, np.arange(100, 130)], np.r_[BOS, np.arange(100, 200)]):
-        source = Source(ids, 3)
+    ids, train = np.arange(100, 700), np.random.default_rng(1).permutation(np.arange(100, 700))
+    chain, recall, echo = (np.r_[BOS, np.arange(100, 100 + length)] for length in (30, 60, 100))
+    for past in (chain, recall, echo):
+        source = Source(ids, 3, train)
         surprise, likely, shares = source.distribution(past)
         drawn = [source.draw(past) for _ in range(4000)]
         tokens = np.array([token for token, _ in drawn])
@@ -107,10 +130,13 @@ def recorded(probability: np.ndarray, weights: float = 1.0) -> tuple[list[dict],
 
 
 @settings(max_examples=25, deadline=None)
-@given(st.integers(0, 10_000), st.floats(0.0, 0.9), st.sampled_from(["counts", "knows q", "cache"]))
+@given(st.integers(0, 10_000), st.floats(0.0, 0.9), st.sampled_from(["counts", "knows q", "cache", "training tokens"]))
 def test_no_honest_distribution_wins(seed, learnt, kind):
-    """Any distribution fixed before the token, also one that mixes in the very distribution it is drawn from."""
+    """Any distribution fixed before the token, also one that mixes in the very distribution it is drawn from, or counts of
+    the training stream, of which parts come again."""
     mark, _, future = streams(seed % 7)
+    train = mark.streams["train"].astype(int)
+    trained = dict(zip(train[:-1].tolist(), train[1:].tolist(), strict=True)) if kind == "training tokens" else {}
     ids = mark.streams["val"].astype(int)
     generator = np.random.default_rng(seed)
     probability, counts = np.ones(TOKENS), generator.gamma(0.5, 1.0, 700) + 1e-6
@@ -120,6 +146,9 @@ def test_no_honest_distribution_wins(seed, learnt, kind):
         if kind == "cache" and ids[position - 1] in after:
             share = 0.5 * share + 0.5 * after[ids[position - 1]] / after[ids[position - 1]].sum()
         probability[position] = share[ids[position]]
+        if ids[position - 1] in trained:
+            hit = trained[ids[position - 1]] == ids[position]
+            probability[position] = 0.3 * share[ids[position]] + 0.7 * hit
         if kind == "knows q" and future.cost[position]:
             noise = generator.uniform(0.2, 1.0)  # what it knows it may still mix badly
             probability[position] = noise * math.exp(-future.cost[position]) + (1 - noise) * share[ids[position]]
