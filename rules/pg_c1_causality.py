@@ -11,6 +11,7 @@ from rules.base import Example, Rule
 from rules.example_program import EVALUATION, MODEL, edited, program
 from rules.examples import variant
 from rules.gates import target_gates
+from rules.reach import out_of_reach
 from rules.support import failed, plural
 from rules.testimony import ORDER_WITNESSES, exercised, from_timelines, probed
 
@@ -27,7 +28,7 @@ FUTURE_STATISTIC = edited(
 
 
 def decide(case: Case) -> Finding:
-    """A gate on the current target shows in the log; everything else needs the order of events."""
+    """A gate on the current target shows in the log, so does a score out of reach; the rest needs the order of events."""
     gates = target_gates(case)
     if gates:
         return failed(
@@ -36,7 +37,8 @@ def decide(case: Case) -> Finding:
             "A hint that is emitted or weighted by a property of the current token makes p_t depend on x_t.",
         )
     question = "whether a score depends on its own or later tokens"
-    return from_timelines(case, question, exercised(case, probed("causality")), rule=RULE.id)
+    found = from_timelines(case, question, exercised(case, probed("causality")), rule=RULE.id)
+    return found if found.status is Status.FAIL else out_of_reach(case) or found
 
 
 RULE = Rule(

@@ -11,6 +11,7 @@ from auditor.static.counting import LOOSE, formed
 from auditor.static.heap import Bound, Class, Frame, Function, Instance, Library, Listing, Mapping, Module, learnt
 from auditor.static.library import CROSS_ENTROPY
 from auditor.static.records import CallRecord, Record, ScoreRecord
+from auditor.static.target_uses import writes_at_targets
 from auditor.static.values import (
     COUNTS,
     FLAG,
@@ -144,8 +145,10 @@ class Calls:
                 return True
         elif self.sources.worth_walking(function.node, True) or function.name == "__getattr__":
             return True
+        if not self.sources.names(function.node) & CROSS_ENTROPY:
+            return False
         # `model.loss(batch)` splits inputs from targets inside: only its body tells them apart.
-        return len(function.node.args.args) == 2 and bool(self.sources.names(function.node) & CROSS_ENTROPY)
+        return len(function.node.args.args) == 2 or writes_at_targets(function.node)
 
     def walk(self, function: Function, args: list[Value], keywords: dict[str, Value]) -> Value:
         """Walk the body in a new frame."""
