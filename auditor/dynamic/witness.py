@@ -134,11 +134,18 @@ def _spared(run: RunResult) -> float | None:
 
     if run.plan is None or run.plan.scale.seconds != SCALES[0].seconds:
         return None
-    changed = [pair for name, pair in run.plan.notes.items() if is_clock(name)]
-    try:
-        return float(changed[0][0]) - float(changed[0][1]) if changed else 0.0
-    except ValueError:
-        return None
+    spared = 0.0
+    for name, (full, given) in run.plan.notes.items():
+        set_aside = "reserve" in name.lower()
+        if not set_aside and not is_clock(name):
+            continue
+        try:
+            seconds = (float(full) - float(given)) / (1000.0 if name.lower().endswith("ms") else 1.0)
+        except ValueError:
+            return None
+        # What is set aside for later ends the loop earlier; this run sets nothing aside.
+        spared += -seconds if set_aside else seconds
+    return spared
 
 
 def _marks(run: RunResult) -> np.ndarray:

@@ -430,3 +430,15 @@ PAIRED = (
         merged[..., 0:-1:2, :] = merged[..., 0:-1:2, :] + h[..., 1::2, :]
         return self.head(merged)""",
 )
+
+# One token at a time, as programs with a cache of keys and values evaluate.
+ONE_BY_ONE = """
+nats = tokens = size = 0
+with torch.no_grad():
+    for x, y in chunks():
+        for one, other in zip(x[:64].split(1), y[:64].split(1)):
+            nats += F.cross_entropy(model(one.view(1, 1))[:, -1], other).item()
+            tokens += 1
+            size += byte_count(one, other)
+report(nats, tokens, size)
+"""

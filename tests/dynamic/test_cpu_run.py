@@ -46,6 +46,12 @@ def test_plain_evaluation_of_the_artifact() -> None:
     assert {event.phase for event in events(made, Score)} == {Phase.EVALUATION}
 
 
+def test_tokens_scored_one_at_a_time_are_placed_by_what_went_in_before() -> None:
+    made = said(parts.EXPORT, parts.ONE_BY_ONE)
+    assert (made.counted, made.late, made.repeated) == (8 * 64, 0, 0)
+    assert score_before_update(made.timeline).status.value == "pass"
+
+
 def test_score_first_is_seen_chunk_by_chunk() -> None:
     made = said(parts.EXPORT, parts.SCORE_FIRST)
     assert (made.counted, made.late) == (TOKENS, 0)

@@ -106,6 +106,34 @@ class Repeats:
         return index, self.first + self.order[np.repeat(low, count) + inner]
 
 
+class Context:
+    """Tokens that went into a model one at a time: they stand before a target that has no neighbours of its own."""
+
+    KEPT = 16
+
+    def __init__(self, places: Places) -> None:
+        self.places = places
+        self.table: int | None = None  # of several tables that the same tokens are looked up in, the first
+        self.rows = np.empty((0, 0), dtype=np.int64)
+
+    def embedded(self, ids: np.ndarray, table: int) -> None:
+        """Tokens of one forward pass, shape (rows, columns) or (columns,), and what tells the table they are looked up in."""
+        self.table = table if self.table is None else self.table
+        if table != self.table or ids.ndim not in (1, 2):
+            return
+        ids = ids.reshape(len(ids) if ids.ndim == 2 else 1, -1).astype(np.int64)
+        if ids.shape[1] == 1 and len(self.rows) == len(ids):
+            ids = np.concatenate([self.rows, ids], axis=1)
+        self.rows = ids[:, -self.KEPT :]
+
+    def of(self, targets: np.ndarray) -> np.ndarray:
+        """Place of every target, shape (rows,), as what follows the tokens of its row; UNKNOWN where that cannot be told."""
+        if len(targets) != len(self.rows) or not self.rows.size:
+            return np.full(len(targets), UNKNOWN, dtype=np.int64)
+        rows = np.concatenate([self.rows, targets.reshape(-1, 1)], axis=1)
+        return np.array([self.places.of(row)[-1] for row in rows], dtype=np.int64)
+
+
 def _runs(index: np.ndarray, place: np.ndarray) -> list[tuple[int, int, int]]:
     """Runs of parts that are neighbours both in the array and in the stream: first index, end, place minus index."""
     if not len(index):

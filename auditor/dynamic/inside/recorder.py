@@ -19,7 +19,7 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 
 from auditor.dynamic.inside import arrays, clock, numbers
 from auditor.dynamic.inside.lookahead import LookAhead
-from auditor.dynamic.inside.places import UNKNOWN, Places, Sites
+from auditor.dynamic.inside.places import UNKNOWN, Context, Places, Sites
 from auditor.dynamic.inside.traces import Traces
 
 BLIND_LIMIT = 20
@@ -33,6 +33,7 @@ class Recorder:
         self.places = places
         self.vocab_size = vocab_size
         self.emit = emit
+        self.context = Context(places)
         self.sites = Sites()
         self.traces = Traces(self._counted)
         self.count = 0
@@ -208,7 +209,10 @@ class Recorder:
             self.probabilities[id(result)] = weakref.ref(result)
 
     def _scored(self, target: torch.Tensor, losses: torch.Tensor, result: torch.Tensor, reduction: str) -> None:
-        places = self.places.of(target.detach().cpu().numpy())
+        ids = target.detach().cpu().numpy()
+        places = self.places.of(ids)
+        if not (places != UNKNOWN).any() and not torch.is_grad_enabled():
+            places = self.context.of(ids)
         if not (places != UNKNOWN).any():
             return
         self._written()
@@ -251,6 +255,8 @@ class Recorder:
         if self.single and self.single[0] != site:
             self._flush_single()
         self.single = self.single or (site, [])
+        if self.single[1] and self.single[1][-1][0] == ids[0]:
+            self.single[1].pop()  # taken out and added up in one line: counted once, as what was added
         self.single[1].append((int(ids[0]), value))
 
     def _flush_single(self) -> None:
@@ -270,7 +276,11 @@ class Recorder:
         """A forward pass begins: which tokens go in, and whether activations are being collected."""
         ids = kwargs.get("input", args[0] if args else None)
         table = kwargs.get("weight", args[1] if len(args) > 1 else None)
-        if not isinstance(ids, torch.Tensor) or ids.numel() < 2 or table is None or table.shape[0] < self.vocab_size:
+        if not isinstance(ids, torch.Tensor) or table is None or table.shape[0] < self.vocab_size:
+            return
+        if not torch.is_grad_enabled():
+            self.context.embedded(ids.detach().cpu().numpy(), id(table))
+        if ids.numel() < 2:
             return
         if self.state.begin(table):
             self.ahead.begin()
