@@ -442,3 +442,22 @@ with torch.no_grad():
             size += byte_count(one, other)
 report(nats, tokens, size)
 """
+
+# Training until a clock says so, with some of its seconds set aside, then statistics of training tokens for the quantiser.
+CLOCKED = """
+import time
+
+
+class Clock:
+    max_wallclock_seconds = float(os.environ.get("MAX_WALLCLOCK_SECONDS", 600.0))
+    gptq_reserve_seconds = float(os.environ.get("GPTQ_RESERVE_SECONDS", {reserve}))
+
+
+limit_ms = 1000.0 * (Clock.max_wallclock_seconds - Clock.gptq_reserve_seconds)
+training_ms, started = 0.0, time.perf_counter()
+for step in range(4):
+    elapsed_ms = training_ms + 1000.0 * (time.perf_counter() - started)
+    train_on(model, train[step * 64:step * 64 + 64], train[step * 64 + 1:step * 64 + 65], opt)
+    if elapsed_ms >= limit_ms:
+        break
+""" + CALIBRATE.replace("val[:256]", "train[:256]")

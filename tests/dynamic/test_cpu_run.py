@@ -9,11 +9,14 @@ import pytest
 
 pytest.importorskip("torch")
 
+from auditor.casefile import Call, build_case
 from auditor.dynamic import witness
 from auditor.dynamic.sandbox import available_layers
+from auditor.findings import Witness
 from auditor.submission import Submission
-from auditor.timeline import Calibrate, Load, Phase, Score, Serialize, Split, Unknown, Update
+from auditor.timeline import Calibrate, Clock, Load, Phase, Score, Serialize, Split, Unknown, Update
 from auditor.unpack import read_program
+from rules.calibration import clocked_out
 from rules.order import counted_once, score_before_update, untouched_before_export
 
 pytestmark = pytest.mark.skipif(bool(available_layers()[1]), reason="this machine cannot contain a program")
@@ -21,9 +24,12 @@ FOLDER = "records/track_10min_16mb/2026-04-01_Small"
 TOKENS = 4096
 
 
+def submission_of(*program: str) -> Submission:
+    return Submission.from_files({f"{FOLDER}/train_gpt.py": parts.program(*program), f"{FOLDER}/README.md": "small"})
+
+
 def said(*program: str) -> witness.Testimony:
-    text = parts.program(*program)
-    submission = Submission.from_files({f"{FOLDER}/train_gpt.py": text, f"{FOLDER}/README.md": "small"})
+    submission = submission_of(*program)
     made = witness.testify(submission, read_program(submission), seconds=40)
     assert made.run.status == "finished", made.run.reason
     return made
@@ -50,6 +56,18 @@ def test_tokens_scored_one_at_a_time_are_placed_by_what_went_in_before() -> None
     made = said(parts.EXPORT, parts.ONE_BY_ONE)
     assert (made.counted, made.late, made.repeated) == (8 * 64, 0, 0)
     assert score_before_update(made.timeline).status.value == "pass"
+
+
+@pytest.mark.parametrize("reserve,limit", [(0.0, 600.0), (8.0, 592.0)])
+def test_seconds_after_which_training_ends_are_those_of_the_submitted_run(reserve: float, limit: float) -> None:
+    """This run sets nothing aside; what the submitted one does is told all the same, and only a full clock accuses."""
+    clocked = parts.CLOCKED.format(reserve=reserve)
+    made = said(clocked, parts.EXPORT, parts.SCORE)
+    limits = [(round(event.limit, 6), event.phase) for event in events(made, Clock)]
+    assert limits == [(limit, Phase.TRAINING)]
+    case = build_case(submission_of(clocked, parts.EXPORT, parts.SCORE), Call(static=False))
+    case.timelines[Witness.RUN] = made.timeline
+    assert bool(clocked_out(case)) is (reserve == 0.0)
 
 
 def test_score_first_is_seen_chunk_by_chunk() -> None:
