@@ -17,6 +17,7 @@ import numpy as np
 
 from auditor.dynamic.watermark import Watermark, make
 
+PREFIX = "fineweb"  # of the official shards' names
 MAGIC, VERSION, HEADER_INTS = 20240520, 1, 256
 # Ids the streams are written with: enough pairs, and a table of pairs that stays small whatever the vocabulary.
 ALPHABET = 2048
@@ -54,6 +55,7 @@ def build(
     byte_vocab: bool = False,
     folders: tuple[str, ...] = (),
     models: tuple[str, ...] = (),
+    shards: tuple[str, ...] = (),
     change: Callable[[Watermark], None] | None = None,
 ) -> Dataset:
     """Write a data set for one CPU run.
@@ -65,7 +67,7 @@ def build(
         sidecar: also write `fineweb_val_bytes_*.bin`, the byte count of every validation token.
         byte_vocab: ids from 4 on are single bytes (byte260).
         folders, models: further names under which programs look for the shards (`datasets/NAME`) and the tokenizer
-            (`tokenizers/NAME`).
+            (`tokenizers/NAME`). shards: further beginnings of the shards' names (`NAME_train_000000.bin`).
         change: called with the streams before anything is written, to alter them (a probe).
 
     Raises:
@@ -80,12 +82,15 @@ def build(
         change(mark)
     folder.mkdir(parents=True, exist_ok=True)
     for index, part in enumerate(np.array_split(mark.streams["train"], train_shards)):
-        write_shard(folder / f"fineweb_train_{index:06d}.bin", part)
-    write_shard(folder / "fineweb_val_000000.bin", mark.streams["val"])
+        write_shard(folder / f"{PREFIX}_train_{index:06d}.bin", part)
+    write_shard(folder / f"{PREFIX}_val_000000.bin", mark.streams["val"])
     pieces = list(vocabulary(vocab_size))
     token_bytes = count_bytes(mark.streams["val"], pieces)
     if sidecar:
         write_shard(folder / "fineweb_val_bytes_000000.bin", token_bytes.astype(np.uint16))
+    for name in sorted({*shards} - {PREFIX}):
+        for path in sorted(folder.glob(f"{PREFIX}_*.bin")):
+            (folder / path.name.replace(PREFIX, name, 1)).symlink_to(path.name)
     tokenizer = folder / f"fineweb_{vocab_size}_bpe.model"
     tokenizer.write_bytes(sentencepiece_model(pieces))
     _name(folder / "datasets", {f"fineweb10B_sp{vocab_size}", *folders}, "..")

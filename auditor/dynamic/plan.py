@@ -133,6 +133,12 @@ _CAPS: tuple[tuple[str, int], ...] = (
     (r"(calib|gptq|hessian|search|score)\w*_(steps|rows|tensors|tokens|samples|batches)$", 64),
     (r"^(grad_accum(ulation)?(_steps)?)$", 2),
 )
+# Lists of lengths or batches over the course of training, as in "0:512,0.35:1024": the largest becomes this run's size.
+_COURSES: tuple[tuple[str, Any], ...] = (
+    (r"(seq|ctx|context|block)\w*(schedule|curriculum|stages|phases|lens|lengths)$", lambda s: s.seq),
+    (r"batch\w*(schedule|curriculum|stages|phases)$", lambda s: s.seq * s.batch),
+)
+_LENGTH = re.compile(r"(?<![\d.])[1-9]\d+(?![\d.])")
 # A batch size without a unit: sequences when it is small, tokens when it is large.
 _BATCH = re.compile(r"^(micro_?|device_?|per_device_|local_)?batch(_size)?$")
 _SEQUENCES = 2048
@@ -154,7 +160,10 @@ _LARGE_TABLE = 1 << 17  # rows; what a model learns for hashes is smaller
 VAL_TOKENS = 62_021_846  # of the whole validation stream
 _TRUTH = {"true": "1", "false": "0", "yes": "1", "no": "0", "on": "1", "off": "0"}
 _PAIRS = {word: pair for pair in (("false", "true"), ("no", "yes"), ("off", "on")) for word in pair}
-_PLACES = re.compile(r"path|dir$|file|run_id|tokenizer|device|rank|world_size|folder|pattern|(^|_)glob(_|$)|name$")
+_PLACES = re.compile(
+    r"path|dir$|file|run_id|tokenizer|device(_(id|type|name|index))?$|^((local|node|global)_)?rank$|world_size|folder"
+    r"|pattern|(^|_)glob(_|$)|name$"
+)
 # Variables that belong to the machine of the submitted run, not to the program.
 _MACHINE = re.compile(
     r"^(PATH|HOME|USER|TMP|OMP_|MKL_|NCCL_|TORCH|PYTORCH|CUDA|PYTHON|LD_|HF_|WANDB|TRITON|MASTER_|NPROC|LOCAL_)"
@@ -277,6 +286,8 @@ def _value(name: str, full: Any, default: Any, scale: Scale) -> Any:
         # A size that is switched off by being nothing stays off; a period of nothing means never.
         return None if off else size
     number = _number(full)
+    if number is None and isinstance(full, str) and (course := _course(name, full, scale)):
+        return course
     if _BATCH.search(name) and number is not None:
         return scale.seq * scale.batch if number > _SEQUENCES else min(int(number), scale.batch)
     if _CHUNK.search(name) and number:
@@ -287,6 +298,15 @@ def _value(name: str, full: Any, default: Any, scale: Scale) -> Any:
     if full is default or str(full) == str(default):
         return None
     return _fitting(full, default)
+
+
+def _course(name: str, full: str, scale: Scale) -> str | None:
+    """A list of lengths with all of them made smaller in proportion, None where a setting is nothing of the kind."""
+    largest = max((int(found) for found in _LENGTH.findall(full)), default=0)
+    size = next((value(scale) for pattern, value in _COURSES if re.search(pattern, name)), largest)
+    if largest <= size:
+        return None
+    return _LENGTH.sub(lambda found: str(max(int(found[0]) * size // largest, 1)), full)
 
 
 def table_rows(name: str, full: float | None, scale: Scale) -> int | None:

@@ -40,7 +40,10 @@ _START = (
     f"import sys; sys.path.insert(0, {_PACKAGE_ROOT!r}); "
     "from auditor.dynamic.inside.bootstrap import main; main({script!r}, '/data/table.npy')"
 )
-_FOLDER = re.compile(r"datasets/([\w.\-]+)(?=[/\"'])")
+_FOLDER = re.compile(r"datasets/([\w.\-]+)(?=[/\"'])|[\"'](fineweb[\w\-]*)[\"']")
+# Shards under another name than the official one: `NAME_train_*.bin`, `NAME_{split}_*.bin`.
+_SHARDS = re.compile(r"([A-Za-z][\w\-]*?)_(?:\{\w+\}|train|val)_[\w*{}:]*\.bin")
+_VOCABULARY = re.compile(r"\{[^{}\"']*vocab[^{}\"']*\}", re.I)  # in a name that is put together
 # Roots under which a program looks for the data wherever it runs; those of the system stay what they are.
 _ROOT = re.compile(
     r"[\"'](/(?!data/|usr/|lib|bin/|etc/|proc/|dev/|sys/|tmp/|scratch/|repo/)[\w.\-/]+?)/(?:datasets|tokenizers)/"
@@ -241,6 +244,7 @@ def _attempt(
     with tempfile.TemporaryDirectory(prefix="auditor-run-") as name:
         root = Path(name)
         os.chmod(root, 0o755)
+        folders, models, shards = names_in(text, plan.vocab_size)
         dataset = build(
             root / "data",
             vocab_size=plan.vocab_size,
@@ -248,8 +252,9 @@ def _attempt(
             val_tokens=plan.scale.val_tokens,
             byte_vocab=plan.byte_vocab,
             sidecar=plan.sidecar,
-            folders=tuple(dict.fromkeys(_FOLDER.findall(text))),
-            models=tuple(dict.fromkeys(_MODEL.findall(text))),
+            folders=folders,
+            models=models,
+            shards=shards,
             change=change,
         )
         _save(root / "data", dataset.watermark)
@@ -262,6 +267,13 @@ def _attempt(
             policy.environment["WORLD_SIZE"] = str(ranks)
         outcome = run(policy)
     return _result(outcome, plan, dataset, seconds)
+
+
+def names_in(text: str, vocabulary: int) -> tuple[tuple[str, ...], tuple[str, ...], tuple[str, ...]]:
+    """Names under which a program looks for its data: folders, tokenizer models, beginnings of the shards' names."""
+    text = _VOCABULARY.sub(str(vocabulary), text)
+    folders = (one or other for one, other in _FOLDER.findall(text))
+    return tuple(tuple(dict.fromkeys(found)) for found in (folders, _MODEL.findall(text), _SHARDS.findall(text)))
 
 
 def _save(folder: Path, mark: Watermark) -> None:

@@ -161,3 +161,19 @@ def test_sizes_that_a_class_sets_several_of_at_once() -> None:
     text = "class Args:\n    model_dim, num_heads, name = 512, 8, 'run'\n    train_seq_len, cap = 2048, cap_of()\n"
     plan = make_plan(settings_of(text, "train_gpt.py"), {}, SCALES[0], text)
     assert plan.attributes == {"Args.model_dim": 64, "Args.num_heads": 4, "Args.train_seq_len": 128}
+
+
+@pytest.mark.parametrize(
+    ("name", "full", "value"),
+    [
+        ("TTT_LORA_RANK", "96", 4),
+        ("LOCAL_RANK", "96", None),
+        ("DEVICE", "cuda", None),
+        ("DEVICE_BATCH_SIZE", "32", SCALES[0].batch),
+        ("PROGRESSIVE_SEQ_SCHEDULE", "0:512,0.35:1024,0.7:2048", "0:32,0.35:64,0.7:128"),
+        ("BATCH_SCHEDULE", "0:65536,0.5:262144", "0:256,0.5:1024"),
+        ("SEQ_SCHEDULE", "", None),
+    ],
+)
+def test_ranks_of_adapters_and_courses_of_lengths(name: str, full: str, value: object) -> None:
+    assert planned(name, full, {}, SCALES[0])[1] == value

@@ -17,7 +17,7 @@ from typing import Any
 import torch
 import torch.nn.functional as F
 
-from auditor.dynamic.inside import recurrent_packages
+from auditor.dynamic.inside import hub, recurrent_packages
 from auditor.dynamic.inside.recurrences import Unsupported
 
 _OFF = (None, False, 0, -1, (-1, -1), (None, None))
@@ -45,6 +45,7 @@ def install(refuse: Callable[[str], Callable]) -> None:
     if importlib.util.find_spec("kernels") is None:
         _module("kernels", {"get_kernel": get_kernel, "has_kernel": lambda name, **_: "flash" in name})
     recurrent_packages.install(refuse)
+    hub.install(refuse)
     _compressors()
 
 
