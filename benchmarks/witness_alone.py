@@ -19,7 +19,15 @@ from pathlib import Path
 
 from auditor.case import Case
 from auditor.casefile import Call, build_case
-from auditor.dynamic.experiment import compare, compare_few, future_of, obstacle_to, repeat
+from auditor.dynamic.experiment import (
+    compare,
+    compare_few,
+    compare_sharp,
+    future_of,
+    obstacle_to,
+    open_to_sharp,
+    repeat,
+)
 from auditor.dynamic.streams import Few, Future
 from auditor.dynamic.witness import Testimony, from_run, testimony_of, with_experiment
 from auditor.findings import Status, Witness
@@ -140,7 +148,10 @@ def _run(case: Case, seconds: float) -> tuple[Testimony, list | None]:
         return made, None
     future = future_of(Future, made.run, case.program)
     again = [repeat(case.submission, case.program, made.run, future, seconds), future]
-    if compare(made.run, made.explained.claim, *again).printed is not None:
+    tried = compare(made.run, made.explained.claim, *again)
+    if open_to_sharp(replace(tried, late=made.late)):
+        again += [repeat(case.submission, case.program, made.run, future, seconds, sharp=True), future]
+    elif tried.printed is not None:
         future = future_of(Few, made.run, case.program)
         again += [repeat(case.submission, case.program, made.run, future, seconds), future]
     return _with(case, made, again), again
@@ -160,7 +171,9 @@ def _label(case: Case) -> str:
 
 def _with(case: Case, made: Testimony, again: list) -> Testimony:
     tried = compare(made.run, made.explained.claim, *again[:2])
-    if tried.printed is not None and len(again) > 2:
+    if len(again) > 2 and again[3] is again[1]:
+        tried = compare_sharp(tried, made.explained.claim, *again[2:])
+    elif tried.printed is not None and len(again) > 2:
         tried = compare_few(tried, made.explained.claim, *again[2:])
     return with_experiment(made, replace(tried, late=made.late), case.submission, case.program)
 

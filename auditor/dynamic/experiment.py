@@ -40,6 +40,7 @@ class Experiment:
         few: tokens of the stream of few ids these numbers are from, 0 when they are from the second run. sound: printed
             nats and bits per byte together mean all tokens with their official bytes, so that nothing was left out, or
             the bits per byte are too low for any part of the stream.
+        sharp: `fair` is from a third run, in which the model was made sure of what it says (see `compare_sharp`).
     """
 
     absent: str = ""
@@ -55,6 +56,7 @@ class Experiment:
     total: float = 0.0
     few: int = 0
     sound: bool = False
+    sharp: bool = False
     printed: Printed | None = None
 
 
@@ -76,7 +78,11 @@ def experiment(
         return Experiment(obstacle)
     future = future_of(Future, first, program)
     made = compare(first, claim, repeat(submission, program, first, future, seconds), future)
-    if made.printed is None or 2 * first.cpu_seconds > LONGEST:
+    if 2 * first.cpu_seconds > LONGEST:
+        return made
+    if open_to_sharp(made):
+        return compare_sharp(made, claim, repeat(submission, program, first, future, seconds, sharp=True), future)
+    if made.printed is None:
         return made
     future = future_of(Few, first, program)
     return compare_few(made, claim, repeat(submission, program, first, future, seconds), future)
@@ -96,10 +102,33 @@ def future_of(kind: type[Future], first: RunResult, program: Program) -> Future:
 
 
 def repeat(
-    submission: Submission, program: Program, first: RunResult, future: Future, seconds: float = 60.0
+    submission: Submission,
+    program: Program,
+    first: RunResult,
+    future: Future,
+    seconds: float = 60.0,
+    *,
+    sharp: bool = False,
 ) -> RunResult:
-    """Run a submission again on a stream with another future."""
-    return run_again(submission, program, first.plan, future.apply, seconds=seconds)
+    """Run a submission again on a stream with another future; `sharp`: with a model that is made sure of what it says."""
+    plan = replace(first.plan, environment={**first.plan.environment, "AUDITOR_SHARP": "1"}) if sharp else first.plan
+    return run_again(submission, program, plan, future.apply, seconds=seconds)
+
+
+def open_to_sharp(made: Experiment) -> bool:
+    """Whether losses are mixed after the model, in ways that a model which is sure of nothing cannot show."""
+    return made.derived and not made.late and made.fair is not None and made.fair.holds is True
+
+
+def compare_sharp(
+    made: Experiment, claim: tuple[Printed, Attribution | None], third: RunResult, future: Future
+) -> Experiment:
+    """What a run with a model that is sure adds: whatever its weights are, a scorer gives to all tokens one at most."""
+    found = explain(third.events, third.dataset_bytes, claim[0].label).claim if third.status == "finished" else None
+    made = replace(made, seconds=made.seconds + third.seconds)
+    if found is None or found[1] is None or fair(found[1], future).holds is not False:
+        return made
+    return replace(made, fair=fair(found[1], future), sharp=True)
 
 
 def compare(
@@ -267,6 +296,8 @@ def _normalisation(made: Experiment, place: Place) -> Probed:
         return Probed(place, question, None, f"only {found.tokens} of the replaced tokens count")
     numbers = _numbers(found)
     if not found.holds:
+        if made.sharp:
+            numbers = f"where the model is sure of what it says (its output scaled up), {numbers}"
         if made.late:
             return Probed(place, question, None, f"{numbers}: the scored tokens had shaped the model before")
         return Probed(place, question, False, f"{numbers}: no distribution fixed before a token is known does that")

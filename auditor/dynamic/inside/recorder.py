@@ -8,9 +8,10 @@ Events are plain dictionaries, numbered in the order in which they happened; arr
 
 from __future__ import annotations
 
+import os
 import time
 import weakref
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 import numpy as np
@@ -34,6 +35,8 @@ class Recorder:
         self.vocab_size = vocab_size
         self.emit = emit
         self.context = Context(places)
+        # A run in which the model is made sure of what it says, see `auditor.dynamic.experiment`.
+        self.sharp = bool(os.environ.pop("AUDITOR_SHARP", ""))
         self.sites = Sites()
         self.traces = Traces(self._counted)
         self.count = 0
@@ -279,6 +282,8 @@ class Recorder:
         if not isinstance(ids, torch.Tensor) or table is None or table.shape[0] < self.vocab_size:
             return
         if not torch.is_grad_enabled():
+            if self.sharp:
+                sharpen(self.state.modules, self._is_vocabulary)
             self.context.embedded(ids.detach().cpu().numpy(), id(table))
         if ids.numel() < 2:
             return
@@ -336,6 +341,20 @@ class Recorder:
             self._updated("write", written)
         else:
             self.event("write", parameters=len(written), changes=self.state.numbers(written))
+
+
+def sharpen(modules: Iterable[torch.nn.Module], vocabulary: Callable[[int], bool]) -> None:
+    """Scale the tables that a vocabulary has rows in to a mean square of one, so that logits lie far apart.
+
+    A model trained for a few steps gives every token about the same; what is mixed in by how sure it is then does nothing.
+    """
+    for module in list(modules):
+        for parameter in module.__dict__.get("_parameters", {}).values():
+            if parameter is None or parameter.dim() != 2 or not vocabulary(parameter.shape[0]):
+                continue
+            size = float(parameter.detach().float().square().mean().sqrt())
+            if 1e-6 < size < 0.9:
+                parameter.data.mul_(1.0 / size)
 
 
 class Held:
