@@ -461,3 +461,20 @@ for step in range(4):
     if elapsed_ms >= limit_ms:
         break
 """ + CALIBRATE.replace("val[:256]", "train[:256]")
+
+# Every token also gets what the model would give to one it is as sure of as on average; for a model that is sure of nothing
+# this is what everybody gets. Its twin mixes in what really is the same for everybody.
+_SURE = """
+nats = tokens = size = 0
+with torch.no_grad():
+    for x, y in chunks():
+        logp = torch.log_softmax(model(x).float(), dim=-1)
+        p = logp.gather(-1, y.unsqueeze(-1)).squeeze(-1).exp()
+        entropy = -(logp.exp() * logp).sum(-1)
+        nats += -torch.log(0.6 * p + 0.4 * {other}).sum().item()
+        tokens += y.numel()
+        size += byte_count(x, y)
+report(nats, tokens, size)
+"""
+SURE_OF_ANY = _SURE.format(other="torch.exp(-entropy)")
+SAME_FOR_ALL = _SURE.format(other="torch.full_like(p, 1 / args.vocab_size)")

@@ -322,6 +322,16 @@ def test_caches_that_give_out_more_than_one(probes, kind):
     assert probes(parts.EXPORT, getattr(parts, kind))["normalisation"] is False
 
 
+def test_mixing_that_only_a_model_that_is_sure_shows(probes):
+    assert probes(parts.EXPORT, parts.SURE_OF_ANY)["normalisation"] is False
+
+
+def test_mixing_of_distributions_with_a_model_that_is_sure(probes):
+    assert probes(parts.EXPORT, parts.SAME_FOR_ALL)["normalisation"] is None, (
+        "changed after the model, nothing wrong seen"
+    )
+
+
 @pytest.mark.parametrize("kind", ["BYTES", "BYTES_UNSEEN"])
 def test_bytes_mixed_one_by_one_as_plain_numbers(probes, kind):
     """Followed number by number; or not at all, and the result itself is impossible on a stream of few ids."""
