@@ -23,6 +23,7 @@ SPLIT_BITS = 24
 POSITION = (1 << SPLIT_BITS) - 1
 VAL = 1  # code of the validation split: data sets are made in the order train, val
 _MAX_STARTS = 48
+_WHOLE, _MOST_BYTES = 2e-3, 50_000  # bytes; of more of them the digits printed leave no thousandths
 _SAME_UNIT = 1e-5  # relative; sums in single precision
 _KINDS = ("sum", "sums of a function", "scores", "scores of a function")  # the most specific first
 
@@ -367,14 +368,30 @@ def _try(
     nats = total / len(position)
     bpb = total / math.log(2) / size if size else math.nan
     matched, error = _match(result, nats, bpb)
-    if not matched:
-        return None
     implied = None
-    if result.loss and result.bpb:
+    if not matched:
+        once = len(np.unique(position)) == len(position) >= 0.9 * (len(token_bytes) - 1)
+        implied = _whole_bytes(result, total, size) if how == "all" and group.kind == "sum" and once else None
+        if implied is None:
+            return None
+        matched, error = "loss", abs(total / math.log(2) / result.bpb / implied - 1.0)
+    if implied is None and result.loss and result.bpb:
         implied = result.loss * len(position) / math.log(2) / result.bpb
     return Attribution(
         result, how, position, loss, event, group.site, nats, bpb, size, derived, error, matched, implied
     )  # fmt: skip
+
+
+def _whole_bytes(result: Printed, total: float, size: int) -> int | None:
+    """Bytes a printed score divides by where no loss was printed and these are not the official ones, None if none fit.
+
+    Nats and score together give their number; that it comes out whole, to a few thousandths, is what speaks for these nats.
+    """
+    if result.loss or not result.bpb or result.digits < 8 or not size:
+        return None
+    implied = total / math.log(2) / result.bpb
+    near = 0.5 < implied / size < 2.0 and abs(implied - round(implied)) <= _WHOLE
+    return round(implied) if near and implied < _MOST_BYTES else None
 
 
 def _choose(position: np.ndarray, loss: np.ndarray, how: str) -> np.ndarray:

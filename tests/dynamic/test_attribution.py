@@ -69,6 +69,18 @@ def test_a_number_close_to_a_pass_that_was_printed_already_is_not_explained_by_i
     assert explained.results[1][1] is None
 
 
+@pytest.mark.parametrize("counted,explained", [(1549.0, 1549), (1700.0, 1700), (1549.37, None), (6000.0, None)])
+def test_bits_over_another_whole_number_of_bytes(counted: float, explained: int | None) -> None:
+    """Only bits per byte were printed, over bytes counted otherwise: the nats are these, the bytes are not the official ones."""
+    record = Record()
+    nats = TOKENS * record.scored(np.random.default_rng(2).normal(6.0, 0.3, TOKENS), 10)
+    record.add("print", site=0, text=f"final val_bpb:{nats / math.log(2) / counted:.8f}")
+    found = explain(record.events, BYTES).claim[1]
+    assert (found and found.implied_bytes) == explained
+    if found:
+        assert (found.matched, found.official_bytes, len(found.position)) == ("loss", int(BYTES.sum()), TOKENS)
+
+
 def test_sums_in_single_precision_are_explained() -> None:
     record = Record()
     record.printed(record.scored(np.random.default_rng(2).normal(9.0, 0.3, TOKENS), 10) * (1 + 8e-6))
