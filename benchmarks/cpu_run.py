@@ -146,13 +146,22 @@ def _row(made: Testimony) -> dict:
         "late": made.late,
         "late_by_order": order.late if order else 0,
         "repeated": made.repeated,
+        "nowhere": made.run.nowhere,
     }
 
 
 def _summary(rows: list[dict]) -> None:
     finished = [row for row in rows if row["status"] == "finished" and row["headline"] and _total(row) <= LIMIT]
     explained = [row for row in finished if row["explained"]]
+    nowhere = [row for row in rows if row not in finished and row.get("nowhere")]
     print(f"runs {len(rows)}, reached a headline {len(finished)}, explained {len(explained)}", file=sys.stderr)
+    able = len(rows) - len(nowhere)
+    print(
+        f"cannot run anywhere as submitted {len(nowhere)}; of the other {able} reached it {len(finished)}",
+        file=sys.stderr,
+    )
+    for row in nowhere:
+        print(f"      #{row['pr']}: {row['nowhere']}", file=sys.stderr)
     if finished:
         cpu, memory = sorted(_total(row) for row in finished), sorted(row["peak_mib"] for row in finished)
         for name, values in (("CPU seconds of all attempts", cpu), ("peak memory, MiB", memory)):
@@ -161,7 +170,9 @@ def _summary(rows: list[dict]) -> None:
     late = [row["pr"] for row in rows if row["status"] == "finished" and row["headline"] and _total(row) > LIMIT]
     print(f"reached it only in further attempts, over the limit together: {late}", file=sys.stderr)
     reasons = collections.Counter(
-        row["reason"][:70] or "no result printed" for row in rows if row not in finished and row["pr"] not in late
+        row["reason"][:70] or "no result printed"
+        for row in rows
+        if row not in finished and row not in nowhere and row["pr"] not in late
     )
     for reason, count in reasons.most_common():
         print(f"{count:4d}  {reason}", file=sys.stderr)

@@ -25,6 +25,7 @@ class Scale:
         val_tokens, train_tokens: stream lengths.
         seconds: wall-clock cap handed to the program; generous, because the step count is what ends training here.
         never: period of validation during training; nothing where programs understand it as never.
+        whole: the model has the sizes it was submitted with; only what it reads and how often is small.
     """
 
     width: int = 64
@@ -40,6 +41,7 @@ class Scale:
     train_tokens: int = 160_000
     seconds: int = 600
     never: int = 0
+    whole: bool = False
 
 
 NEVER = 1_000_000  # a period that no run of this scale reaches
@@ -88,16 +90,8 @@ _PERIOD = r"^(val|eval)_loss_every$|^(val|eval)_every(_steps)?$|^(val|eval)_(int
 _COUNT = r"^(num_)?(iterations|train_steps|max_steps|total_steps|num_steps|max_iters?|n_iters|max_iterations)$"
 _CLOCK = r"^max_wallclock|^wallclock_(cap|limit)|^max_seconds$|^max_train_seconds$"
 # (pattern over the lower-case name, value as a function of the scale). First match wins; anchors keep them apart.
-_SIZES: tuple[tuple[str, Any], ...] = (
-    (_COUNT, lambda s: s.steps),
-    (r"^(phase|stage)_?\d+_(steps|iters|iterations)$", lambda s: s.steps),
-    (r"(compile|autotune)?_?warmup_steps$|^warmup_iters$", lambda s: s.warmup),
-    (r"momentum_warmup_steps$", lambda s: s.steps),
-    (r"(warmdown|cooldown|decay)_(iters|steps)$", lambda s: max(s.steps // 2, 1)),
-    (_PERIOD, lambda s: s.never),
-    (r"^train_log_every$|^log_every$", lambda s: max(s.steps // 2, 1)),
-    (_CLOCK, lambda s: s.seconds),
-    (r"^(swa|lawa|ema|save|checkpoint|ckpt)_(every|freq|interval)$", lambda s: 2),
+# The first ones are what the model is made of: they stay where a run is to have the model as submitted.
+_STRUCTURE: tuple[tuple[str, Any], ...] = (
     (r"^embedding_dim$|^embed_dim$|^emb_dim$", lambda s: s.width),
     (r"(model_dim|^d_model|^n_embd|hidden_dim|^dim|model_width)$", lambda s: s.width),
     (r"^(num_heads|n_heads?|n_head|heads)$", lambda s: s.heads),
@@ -108,6 +102,18 @@ _SIZES: tuple[tuple[str, Any], ...] = (
     (r"(bigram|trigram|ngram|hash).*(buckets|vocab_size|size|rows)$", lambda s: 64),
     (r"(bigram|trigram|ve|value|embed|engram|hash).*_dim$", lambda s: 16),
     (r"^ve_dim$", lambda s: 16),
+)
+_SIZES: tuple[tuple[str, Any], ...] = (
+    (_COUNT, lambda s: s.steps),
+    (r"^(phase|stage)_?\d+_(steps|iters|iterations)$", lambda s: s.steps),
+    (r"(compile|autotune)?_?warmup_steps$|^warmup_iters$", lambda s: s.warmup),
+    (r"momentum_warmup_steps$", lambda s: s.steps),
+    (r"(warmdown|cooldown|decay)_(iters|steps)$", lambda s: max(s.steps // 2, 1)),
+    (_PERIOD, lambda s: s.never),
+    (r"^train_log_every$|^log_every$", lambda s: max(s.steps // 2, 1)),
+    (_CLOCK, lambda s: s.seconds),
+    (r"^(swa|lawa|ema|save|checkpoint|ckpt)_(every|freq|interval)$", lambda s: 2),
+    *_STRUCTURE,
     (r"^(train|eval|val|ttt|max)?_?(seq|ctx|context|block)_?(len|length|size)$", lambda s: s.seq),
     (r"^(train_)?batch_tokens$|^train_batch_size$|^total_batch_size$|^batch_tokens", lambda s: s.seq * s.batch),
     (r"^(val|eval)_batch_(tokens|size)$", lambda s: s.seq * s.batch),
@@ -148,6 +154,7 @@ _PART = 512
 # Kernels written in Triton are interpreted here, element by element; the path without them computes the same.
 _SLOW = re.compile(
     r"^(use_)?(fused|triton)_(softcap(ped)?_)?(ce|cross_entropy|loss|kernels?)(_enabled)?$|^use_triton$|^use_fused_\w+$"
+    r"|^(use_)?(mega_?kernels?)(_enabled)?$"
 )
 # Tables of counts, addressed by hashes. What counts is how many tokens share a row, so rows shrink with the stream.
 _TABLE = re.compile(
@@ -359,7 +366,7 @@ def _number(value: Any) -> float | None:
 def _size(name: str, scale: Scale) -> Any:
     for pattern, value in _SIZES:
         if re.search(pattern, name):
-            return value(scale)
+            return None if scale.whole and (pattern, value) in _STRUCTURE else value(scale)
     return None
 
 

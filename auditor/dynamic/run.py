@@ -18,6 +18,7 @@ from typing import TYPE_CHECKING, Any
 
 import numpy as np
 
+from auditor.dynamic import nowhere
 from auditor.dynamic.attribution import SPLIT_BITS, printed_results
 from auditor.dynamic.dataset import Dataset, build
 from auditor.dynamic.inside.places import Repeats
@@ -25,7 +26,7 @@ from auditor.dynamic.merge import merge, split
 from auditor.dynamic.plan import Plan, make_plan, options_of_run
 from auditor.dynamic.sandbox import Layer, Outcome, Policy, run
 from auditor.dynamic.streams import VAL
-from auditor.dynamic.tries import Ended, Try, following
+from auditor.dynamic.tries import WHOLE_TRY, Ended, Try, following
 from auditor.submission import Submission
 from auditor.unpack import Program
 
@@ -65,6 +66,7 @@ class RunResult:
         stdout: what the program printed.
         plan, dataset_bytes, val_tokens: scale-down used; official byte count of the validation stream by position.
         layers: sandbox layers that were active.
+        nowhere: why the program runs on no machine as submitted, in words; "" where that is not proven.
     """
 
     status: str
@@ -80,6 +82,7 @@ class RunResult:
     layers: tuple[Layer, ...] = ()
     peak_bytes: int = 0
     cpu_total: float = 0.0
+    nowhere: str = ""
 
 
 def run_submission(
@@ -107,20 +110,34 @@ def run_submission(
     if obstacle:
         return RunResult("not run", obstacle)
     settings = settings_of(program.main.text, submission.main_script)
-    tried, spent, best = [Try()], 0.0, RunResult("not run", "no plan fits")
-    while True:
-        now = tried[-1]
+
+    def attempt(now: Try, limit: float) -> RunResult:
         given = {**_variables(submission, now.shell), **effective}
         plan = _plan(now, settings, given, options or {}, program.main.text)
+        result = _attempt(submission, plan, program.main.text, limit, memory_bytes, ranks=ranks)
+        if _writes_beside_itself(result):
+            plan.writable = True
+            result = _attempt(submission, plan, program.main.text, limit, memory_bytes, ranks=ranks)
+        return result
+
+    best = _best_of_tries(attempt, submission, options, seconds)
+    if not _ended(best).scored or best.status != "finished":
+        best.nowhere = _runs_nowhere(best, attempt, submission, program, seconds)
+    return best
+
+
+def _best_of_tries(
+    attempt: Callable[[Try, float], RunResult], submission: Submission, options: dict[str, str] | None, seconds: float
+) -> RunResult:
+    """The try that came furthest."""
+    tried, spent, best = [Try()], 0.0, RunResult("not run", "no plan fits")
+    while True:
         try:
-            result = _attempt(submission, plan, program.main.text, seconds, memory_bytes, ranks=ranks)
-            if _writes_beside_itself(result):
-                plan.writable = True
-                result = _attempt(submission, plan, program.main.text, seconds, memory_bytes, ranks=ranks)
+            result = attempt(tried[-1], seconds)
         except ValueError as error:  # no data set for this vocabulary
             if len(tried) > 1:
                 return best
-            return RunResult("not run", f"no data for a vocabulary of {plan.vocab_size}: {error}")
+            return RunResult("not run", f"no data for this vocabulary: {error}")
         result.attempts, spent = len(tried), spent + result.cpu_seconds
         best = result if len(tried) == 1 or _further(result, best) else best
         after = following(tried, _ended(result), submission, options)
@@ -129,6 +146,44 @@ def run_submission(
             best.attempts, best.cpu_total = len(tried), spent
             return best
         tried.append(after)
+
+
+def _runs_nowhere(
+    best: RunResult,
+    attempt: Callable[[Try, float], RunResult],
+    submission: Submission,
+    program: Program,
+    seconds: float,
+) -> str:
+    """Why a program that came to no score runs on no machine as submitted, "" where that is not proven."""
+    text = program.main.text
+    beside = [submission.read(path).decode("utf-8", "replace") for path in submission.files if path.endswith(".py")]
+    crash = _crash_of(best)
+    why = nowhere.nothing_scored([text, *beside])
+    if crash is None or why:
+        return why
+    if crash.error == "ModuleNotFoundError":
+        name = re.search(r"'([\w.]+)'", crash.message)
+        missing = name is not None and nowhere.own_module(name[1], _documents(submission))
+        return f"its module {name[1]} is not in the pull request" if missing else ""
+    why = nowhere.own_error(crash, text)
+    if why or not nowhere.may_be_own(crash):
+        return why
+    whole = attempt(WHOLE_TRY, seconds / 2)
+    best.cpu_total += whole.cpu_seconds
+    return nowhere.same_at_full_size(crash, _crash_of(whole))
+
+
+def _crash_of(result: RunResult) -> nowhere.Crash | None:
+    event = next((event for event in result.events if event["kind"] == "crash" and event["error"]), None)
+    return None if event is None else nowhere.Crash(event["error"], event["message"], event.get("line", 0))
+
+
+def _documents(submission: Submission) -> str:
+    """What names the packages a submission needs."""
+    names = (".md", ".txt", ".sh", ".toml", ".yml", ".yaml", ".cfg", "Dockerfile")
+    found = [path for path in submission.files if path.endswith(names) and path not in submission.logs]
+    return "\n".join(submission.read(path, 1 << 18).decode("utf-8", "replace") for path in found)
 
 
 def _plan(now: Try, settings: list[Setting], effective: dict[str, str], options: dict[str, str], text: str) -> Plan:

@@ -20,7 +20,9 @@ MOST = 7  # tries of one program
 # For evaluations that want whole batches of their own size, and programs whose last validation is their score.
 LONG = Scale(val_tokens=2 * 16 * 1024 + 1, never=SCALES[0].steps)
 # For programs that are slow here: half the stream, few and short steps; still eight chunks.
-SMALL = Scale(width=32, heads=2, kv_heads=1, seq=64, batch=4, chunk=256, stride=32, steps=3, val_tokens=8 * 256 + 1)
+SMALL = Scale(seq=64, batch=4, chunk=256, stride=32, steps=3, val_tokens=8 * 256 + 1)
+# The model as submitted, on as little as possible: whether an error is there as well.
+WHOLE = Scale(seq=64, batch=8, chunk=256, stride=32, steps=2, val_tokens=8 * 256 + 1, whole=True)
 _SHAPES = ("shape", "size", "divisible", "divide", "assert", "dimension", "index", "range", "view", "must", "zero")
 _FINAL = ("needs the package", "needs the network", "has no stand-in", "no stand-in on a CPU", "wall time over")
 _RANKS = ("Wrapped", "DistributedDataParallel", "distributed", "ddp", "DDP", "process group", "world_size")
@@ -49,6 +51,9 @@ class Try:
     def but(self, words: str, **changed: Any) -> Try:
         """The same with one thing changed."""
         return replace(self, words="; ".join(filter(None, (self.words, words))), **changed)
+
+
+WHOLE_TRY = Try(scale=WHOLE, words="with the model's sizes as submitted")
 
 
 @dataclass(frozen=True)

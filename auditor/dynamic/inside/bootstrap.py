@@ -103,12 +103,18 @@ def main(script: str, table: str) -> None:
         code = stop.code if isinstance(stop.code, int) else int(stop.code is not None)
     except BaseException as error:
         traceback.print_exc()
-        recorder.event("crash", error=type(error).__name__, message=str(error)[:2000])
+        recorder.event("crash", error=type(error).__name__, message=str(error)[:2000], line=_line(error, script))
         code = 1
     recorder.event("end", code=code)
     channel.flush()
     sys.stdout.flush()
     os._exit(code)
+
+
+def _line(error: BaseException, script: str) -> int:
+    """Innermost line of the script that an error came through, 0 where there is none."""
+    frames = traceback.extract_tb(error.__traceback__)
+    return next((frame.lineno or 0 for frame in reversed(frames) if frame.filename in (script, "<string>")), 0)
 
 
 def _repeats(table: str) -> tuple[np.ndarray, int] | None:

@@ -23,6 +23,7 @@ from auditor.dynamic.inside.devices import Devices
 
 GPU_NAME = "NVIDIA H100 80GB HBM3"
 GPU_BYTES = 80 << 30
+SHARD_MAGIC = 20240520  # first integer of an official shard's header
 TORCH = "2.9.1+cu128"  # what most submissions ran on; programs compare with it
 
 
@@ -36,6 +37,16 @@ def _to_cpu(value: Any) -> Any:
     if isinstance(value, str) and (value == "cuda" or value.startswith("cuda:")):
         return "cpu"
     return value
+
+
+def _told(error: IndexError, name: str, args: tuple) -> IndexError:
+    """An id beyond an embedding's rows, with the id, and where it comes from when that can be told."""
+    if name != "embedding" or len(args) < 2 or not isinstance(args[0], torch.Tensor) or not args[0].numel():
+        return error
+    ids, rows = args[0].detach(), len(args[1])
+    header = bool((ids == SHARD_MAGIC & 0xFFFF).any()) and rows <= SHARD_MAGIC & 0xFFFF
+    why = ": the header of a shard is read as tokens" if header else ""
+    return IndexError(f"id {int(ids.max())} is looked up in an embedding of {rows} rows{why}")
 
 
 def _placed(name: str, args: tuple) -> tuple:
@@ -88,7 +99,11 @@ class Redirect(TorchFunctionMode):
         elif name == "cuda":
             func, args, kwargs = torch.Tensor.to, (args[0], "cpu"), {}
         kwargs.pop("pin_memory", None)
-        result = self.devices.after(name, func, given, named, func(*args, **kwargs))
+        try:
+            result = func(*args, **kwargs)
+        except IndexError as error:
+            raise _told(error, name, args) from None
+        result = self.devices.after(name, func, given, named, result)
         if self.observe is not None:
             return self.observe(func, args, kwargs, result)
         return result
