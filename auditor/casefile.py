@@ -19,6 +19,7 @@ from auditor.documents.logs import read_log
 from auditor.documents.metadata import read_metadata
 from auditor.documents.model import TrainLog
 from auditor.documents.readme import read_readme
+from auditor.documents.shell import read_shell
 from auditor.errors import AuditorError
 from auditor.findings import Witness
 from auditor.static.facts import program_facts
@@ -30,6 +31,7 @@ if TYPE_CHECKING:
 
 Answer = TypeVar("Answer")
 
+MAX_SCRIPTS = 8
 _NOT_REPRODUCED = "not run: it needs eight GPUs, see `auditor reproduce`"
 _NOT_ASKED = "not asked for in this review"
 _NO_TORCH = "not run: torch is not installed here (pip install 'parameter-golf-auditor[torch]', or bin/setup torch)"
@@ -123,7 +125,8 @@ def _static(desk: _Desk, case: Case, call: Call) -> None:
     from auditor.static.effective import effective_settings
 
     def read() -> Any:
-        return static_timeline(case.program, effective_settings(case.readme, case.logs, case.headline))
+        scripts = desk.read(_run_scripts(case.submission), lambda path: read_shell(path, case.submission.read(path)))
+        return static_timeline(case.program, effective_settings(case.readme, case.logs, case.headline, scripts))
 
     if case.program.main is None:
         case.absent[Witness.STATIC] = "there is no readable script"
@@ -134,6 +137,13 @@ def _static(desk: _Desk, case: Case, call: Call) -> None:
         return
     case.facts["static"] = result
     case.timelines[Witness.STATIC] = result.timeline
+
+
+def _run_scripts(submission: Submission) -> list[str]:
+    """Shell scripts beside the main script, in which the command of the claimed run may stand."""
+    inside = f"{submission.folder}/" if submission.folder else ""
+    found = [path for path in submission.files if path.startswith(inside) and path.lower().endswith((".sh", ".bash"))]
+    return [path for path in sorted(found) if submission.folder or "/" not in path][:MAX_SCRIPTS]
 
 
 def _run(desk: _Desk, case: Case, call: Call) -> None:

@@ -22,6 +22,7 @@ _LAUNCH = re.compile(
 )
 _PROMPT = re.compile(r"^\s*(?:\$|>|%|#(?=\s*(?:torchrun|python)))\s+(?=\S)")
 _LOOP = re.compile(r"\bfor\s+(\w*SEED\w*)\s+in\s+([^;\n]+?)\s*(?:;|$|\bdo\b)", re.IGNORECASE)
+_SAYS = re.compile(r"(?:echo|printf)\b")
 _DEFAULT = re.compile(r"^\$\{(\w+):?[-=]([^}]*)\}$")
 
 
@@ -77,7 +78,7 @@ def _logical(lines: list[str], first: int) -> list[tuple[int, str]]:
 
 
 def _command(path: str, number: int, text: str, found: Shell) -> None:
-    if text.startswith("#"):
+    if text.startswith("#") or _SAYS.match(text):
         return
     text = text[:8000]
     source = Source(path, number, text[:2000])

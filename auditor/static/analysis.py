@@ -126,7 +126,7 @@ def _proved_by_output(
     """
     if not settings.lines:
         return {}
-    text = "\n".join(settings.lines)
+    text = "\n".join([*settings.lines, *settings.twin_lines])
     live = {p for p in machine.printed_literals if p in text}
     out: dict[tuple[str, int], bool] = {}
     for place, _, body, side in machine.dead:

@@ -18,6 +18,7 @@ from auditor.static.values import (
     UNKNOWN,
     WHERE,
     Value,
+    constant,
     file_parts,
     join,
     moved_back,
@@ -41,6 +42,17 @@ class Assignments:
             self.store_item(self.eval(target.value), self.eval_index(target.slice), value)
         elif isinstance(target, ast.Starred):
             self.assign(target.value, value)
+
+    def switched(self, test: ast.expr, truth: bool) -> None:
+        """A branch that the run's output proves was taken: so were all others that ask for the same switch."""
+        both = truth and isinstance(test, ast.BoolOp) and isinstance(test.op, ast.And)
+        for part in test.values if both else [test]:
+            if isinstance(part, ast.Name | ast.Attribute):
+                held = self.eval(part)
+                if held.known and isinstance(held.const, bool) and held.const is not truth:
+                    proved = constant(truth)
+                    proved.facts = held.facts
+                    self.assign(part, proved)
 
     def assign_name(self, name: str, value: Value) -> None:
         frame = self.frame

@@ -8,15 +8,20 @@ disabled branch can print proves that the branch ran.
 from __future__ import annotations
 
 import re
+from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
 from typing import Any
 
+from auditor.documents.shell import Shell
 from auditor.static.arguments import options_of
 from auditor.static.values import Value, constant
 
 # Values every full-scale run has unless something says otherwise.
 _STANDARD = {"WORLD_SIZE": "8"}
 _MAX_LINES = 4000
+_MAX_ALTERNATIVES = 5
+# Steps with the same loss at the same millisecond that make two logs one run.
+_SAME_STEPS = 3
 # Shorter names in a log are abbreviations of its own, not names of settings.
 MIN_NAME = 4
 _STARTS = re.compile(r"\.py\b|torchrun")
@@ -31,6 +36,7 @@ class Effective:
         environment: variables of the run command.
         logged: settings the log of the claimed run states, lower-case name -> text.
         lines: text of that log, for branches that only their output can decide; embedded source left out.
+        twin_lines: text of other logs of the same run (what it printed besides writing its own log).
         options: flags of the documented commands (`--slot-steps 100`), None when no command is documented.
         headline_text: the log line the claim rests on, "" when there is none.
         alternatives: variables of each documented command on its own, and none at all: a README often shows several
@@ -40,6 +46,7 @@ class Effective:
     environment: dict[str, str] = field(default_factory=dict)
     logged: dict[str, str] = field(default_factory=dict)
     lines: list[str] = field(default_factory=list)
+    twin_lines: list[str] = field(default_factory=list)
     options: dict[str, str] | None = None
     headline_text: str = ""
     alternatives: list[dict[str, str]] = field(default_factory=list)
@@ -49,8 +56,12 @@ class Effective:
         return replace(self, environment=environment, alternatives=[])
 
 
-def effective_settings(readme: Any, logs: list[Any], headline: Any = None) -> Effective:
-    """Settings from the documents (`auditor.documents.model` types); every argument may be empty."""
+def effective_settings(readme: Any, logs: list[Any], headline: Any = None, scripts: Sequence[Shell] = ()) -> Effective:
+    """Settings from the documents (`auditor.documents.model` types); every argument may be empty.
+
+    `scripts` are the shell scripts of the folder. The one that the README starts, or else the only one that starts
+    anything, sets what the README's commands leave open; further ones are alternatives.
+    """
     found = Effective(environment=dict(_STANDARD))
     if readme is not None:
         for name, value in readme.environment.items():
@@ -62,14 +73,41 @@ def effective_settings(readme: Any, logs: list[Any], headline: Any = None) -> Ef
         found.alternatives = [*found.alternatives[:3], dict(_STANDARD)]
         texts = [command.excerpt or command.key or "" for command in readme.commands]
         found.options = options_of(texts) if any(".py" in text for text in texts) else None
+    _run_scripts(found, readme, [script for script in scripts if script.launches])
     run, text = _claimed_run(logs, headline)
     found.headline_text = text
     if run is not None:
         found.logged = {name.lower(): value for name, value in run.settings.items() if len(name) >= MIN_NAME}
         found.lines = _lines(logs, run)
+        found.twin_lines = [line for other in _twins(logs, run) for line in _lines(logs, other)]
     elif readme is not None:
         found.environment = _of_the_first_command(found.environment, readme.commands)
     return found
+
+
+def _run_scripts(found: Effective, readme: Any, scripts: list[Shell]) -> None:
+    """Add the variables of the script behind the documented command; those of the others are alternatives."""
+    commands = [command.excerpt or command.key or "" for command in readme.commands] if readme is not None else []
+    named = [s for s in scripts if any(s.launches[0].path.rsplit("/", 1)[-1] in text for text in commands)]
+    started = any(_STARTS.search(text) for text in commands)
+    chosen = named[0] if named else scripts[0] if len(scripts) == 1 and not started else None
+    for script in scripts:
+        own = {name: str(getattr(value, "text", value)) for name, value in script.environment.items()}
+        if script is chosen:
+            found.environment = _STANDARD | own | _without_standard(found.environment)
+        elif len(found.alternatives) < _MAX_ALTERNATIVES:
+            found.alternatives.append(_STANDARD | own | _without_standard(found.environment))
+
+
+def _without_standard(environment: dict[str, str]) -> dict[str, str]:
+    return {name: value for name, value in environment.items() if _STANDARD.get(name) != value}
+
+
+def _twins(logs: list[Any], run: Any) -> list[Any]:
+    """Runs of other logs that print the same steps at the same times: the same run, written down twice."""
+    own = {step.text.strip() for step in run.steps if step.train_seconds}
+    others = [other for log in logs if log.path != run.path for other in log.runs]
+    return [other for other in others if len(own & {step.text.strip() for step in other.steps}) >= _SAME_STEPS][:2]
 
 
 def _of_the_first_command(environment: dict[str, str], commands: list[Any]) -> dict[str, str]:

@@ -46,9 +46,11 @@ class Iteration:
     def item(self, value: Value, number: int, step: int) -> Value:
         """An element met in iteration `step` of loop `number`."""
         at = value.at | {(number, step)}
-        if isinstance(value.obj, Listing) and value.obj.items is not None and value.const is UNKNOWN:
-            parts = [self.item(part, number, step) for part in value.obj.items]
-            for part, known in zip(parts, value.obj.items, strict=True):
+        # Tuples that a loop put into a list differ from round to round: an element may be any of them.
+        items = self.known_items(value) if isinstance(value.obj, Listing) and value.const is UNKNOWN else None
+        if items is not None:
+            parts = [self.item(part, number, step) for part in items]
+            for part, known in zip(parts, items, strict=True):
                 part.counts = (number, *known.counts[1:]) if known.counts is not None else None
             return Value(obj=Listing(parts), at=at)
         out = Value(picked(value.facts, frozenset({(number, step)})), value.const, value.obj, at, value.base)

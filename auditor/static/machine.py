@@ -213,8 +213,10 @@ class Machine(
     def do_if(self, node: ast.If) -> str | None:
         test = self.eval(node.test)
         truth = self.truth(test)
-        truth = self.forced.get(self.here(), truth)
-        if truth and self.here() not in self.forced and _refuses(node.body):
+        if (proved := self.forced.get(self.here())) is not None:
+            truth = proved
+            self.switched(node.test, proved)
+        elif truth and _refuses(node.body):
             truth = False  # the run came past this guard: a setting is known less well than it seems
         if truth is not None:
             branch = BranchRecord(self.here(), _source(node.test), truth)

@@ -98,6 +98,24 @@ def test_a_table_filled_with_the_whole_stream_first_is_a_second_pass() -> None:
     assert answers[HASHED].status is Status.FAIL
 
 
+def test_losses_kept_as_tuples_in_a_list_are_those_of_every_round() -> None:
+    """The first round reads empty tables; what a later one puts into the list is what counts."""
+    text = (
+        cache()
+        .replace("        total += -np.log(", "        kept.append((-np.log(")
+        .replace("0.5 * q).sum()\n        weight", "0.5 * q).sum(), begin))\n        weight")
+    )
+    text = text.replace("    total, weight = 0.0, 0.0\n    seen", "    kept, weight = [], 0.0\n    seen")
+    text = text.replace(
+        "    return total / math.log(2.0) / weight\n\n\ndef keys",
+        "    return sum(loss for loss, _ in kept) / math.log(2.0) / weight\n\n\ndef keys",
+    )
+    assert "kept.append((" in text and "in kept)" in text
+    answers = analyse(text).answers
+    assert answers[HASHED].status is Status.FAIL
+    assert answers[FORMED].status is Status.FAIL
+
+
 @pytest.mark.parametrize(
     ("mixture", "status"), [(RENORMALISED, Status.PASS), (OWN_SUM, Status.PASS), (NO_SUM, Status.WARN)]
 )

@@ -254,6 +254,17 @@ def test_output_of_a_disabled_branch_in_the_log_switches_it_on() -> None:
     assert "PG-C3-prequant-ttt" in failing(analyse(text, Effective(lines=["adapting to the stream"])))
 
 
+def test_a_switch_that_the_output_proves_is_on_wherever_it_is_asked() -> None:
+    before = """adapting = bool(int(os.environ.get('ADAPT', '0')))
+    if adapting and len(sizes): print('tables are made for adapting')
+    if adapting: adapt(net, stream)"""
+    text = program(ADAPT, before=before)
+    assert not failing(analyse(text))
+    shown = Effective(lines=["tables are made for adapting"])
+    assert "PG-C3-prequant-ttt" in failing(analyse(text, shown))
+    assert not failing(analyse(text.replace("if adapting: adapt", "if not adapting: print(net) or adapt"), shown))
+
+
 def test_one_epoch_is_score_first() -> None:
     text = ILLEGAL["last of several epochs"][0]
     assert not failing(analyse(text, Effective(environment={"EPOCHS": "1"})))

@@ -21,6 +21,8 @@ _ENDS_IN_BYTES = re.compile(r"\d ?B\s*$|bytes")
 _TRAINED = re.compile(r"(?i)train(?:ing)?[ _]?(?:complete|completed|done|finished|took|time)\b|(?:total|final) train")
 _DIGIT = re.compile(r"\d")
 _SETTING = re.compile(r"[\"']?([A-Za-z_][\w.]*)[\"']?\s*(?::|=)\s*(.+?),?\s*$")
+# `"packed_tables": true,`: a switch of a dump in JSON, which has no number.
+_SWITCH = re.compile(r"\s*[\"']?([A-Za-z_]\w*)[\"']?\s*[:=]\s*(true|false)\s*,?\s*", re.I)
 _UNSET = re.compile(r"[A-Za-z_][\w.]*\s?[:=]")  # a setting that holds an empty text: the listing goes on behind it
 _HEADER_PAIR = re.compile(r"([A-Za-z_][\w]*)[:=](\S+)")
 _MARKER = re.compile(r"\s*([A-Za-z][\w-]{1,40})[:=](?:([a-z_]\w{0,40})(?![\w/]))?")
@@ -110,6 +112,8 @@ class RunBuilder:
         lower = text.lower()
         self._died(number, text, lower)
         if _DIGIT.search(text) is None:
+            if not self.run.steps and (switch := _SWITCH.fullmatch(text)):
+                self._set(switch[1], switch[2], number)
             self._marker(number, text)
             return
         self._facts(number, text, lower)
