@@ -121,12 +121,12 @@ def _static(desk: _Desk, case: Case, call: Call) -> None:
     from auditor.static.byte_table import byte_table
 
     case.facts["byte_table"] = desk.ask("the byte count", lambda: byte_table(case.program))
-    from auditor.static.analysis import static_timeline
+    from auditor.static.claim import claimed_timeline
     from auditor.static.effective import effective_settings
 
     def read() -> Any:
         scripts = desk.read(_run_scripts(case.submission), lambda path: read_shell(path, case.submission.read(path)))
-        return static_timeline(case.program, effective_settings(case.readme, case.logs, case.headline, scripts))
+        return claimed_timeline(case.program, effective_settings(case.readme, case.logs, case.headline, scripts))
 
     if case.program.main is None:
         case.absent[Witness.STATIC] = "there is no readable script"
