@@ -219,7 +219,7 @@ class Recorder:
         if not (places != UNKNOWN).any():
             return
         self._written()
-        base = self.traces.begin(result, len(places))
+        base = self.traces.begin(result, len(places), places)
         flat = losses.detach().float().cpu().numpy()
         self.losses.add(base, flat)
         number = self.event(

@@ -19,6 +19,7 @@ from auditor.dynamic.inside.arrays import LossArray, trace
 from auditor.dynamic.inside.numbers import number
 
 NONE = -1
+_BEYOND = 1 << 62
 _MOVING = frozenset(
     {
         "__getitem__", "reshape", "view", "flatten", "squeeze", "unsqueeze", "contiguous", "clone", "detach", "cpu",
@@ -59,12 +60,17 @@ class Traces:
         self.counted = counted
         self.shadows: dict[int, tuple[weakref.ref, torch.Tensor]] = {}
         self.next_id = 0
+        self.tokens = torch.full((1 << 12,), NONE)  # of each loss the place of its token
         self.replacement: Any = None
 
-    def begin(self, tensor: torch.Tensor, count: int) -> int:
-        """Trace a fresh tensor of `count` losses; returns the id of its first element."""
+    def begin(self, tensor: torch.Tensor, count: int, places: np.ndarray | None = None) -> int:
+        """Trace a fresh tensor of `count` losses; returns the id of its first element. `places`: whose losses they are."""
         base = self.next_id
         self.next_id += count
+        if self.next_id > len(self.tokens):
+            self.tokens = torch.cat([self.tokens, torch.full((self.next_id,), NONE)])
+        if places is not None:
+            self.tokens[base : self.next_id] = torch.from_numpy(np.ascontiguousarray(places, dtype=np.int64))
         if tensor.numel() == count:
             self._put(tensor, torch.arange(base, base + count).reshape(tensor.shape))
         return base
@@ -162,11 +168,15 @@ class Traces:
         if dim is None or not isinstance(result, torch.Tensor) or not result.dim():
             return False
         keepdim = bool(kwargs.get("keepdim", args[2] if len(args) > 2 else False))
-        highest = shadow.amax(dim, keepdim=keepdim)
+        # Several experts may each have a loss of the same token; the first of them stands for it.
+        token = torch.where(shadow == NONE, NONE, self.tokens[shadow.clamp_min(0)])
         lowest = torch.where(shadow == NONE, self.next_id, shadow).amin(dim, keepdim=keepdim)
-        if not bool(((highest == lowest) | (highest == NONE)).all()):
+        highest = shadow.amax(dim, keepdim=keepdim)
+        last = token.amax(dim, keepdim=keepdim)
+        first = torch.where(token == NONE, _BEYOND, token).amin(dim, keepdim=keepdim)
+        if not bool(((highest == lowest) | (highest == NONE) | ((first == last) & (last != NONE))).all()):
             return False
-        self._put(result, highest)
+        self._put(result, torch.where(highest == NONE, NONE, lowest))
         return True
 
     def _join(self, func: Callable, args: tuple, kwargs: dict, result: Any) -> None:
