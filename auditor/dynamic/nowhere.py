@@ -19,6 +19,7 @@ _SHAPES = re.compile(
     r"is invalid for input of size|must match the size|shapes cannot be multiplied|Error\(s\) in loading state_dict"
     r"|size mismatch|empty parameter list|invalid literal for int|could not convert string to float"
     r"|not enough values to unpack|too many values to unpack|does not require grad"
+    r"|must be tuple of ints|cannot be interpreted as an integer|argument must be int"
 )
 _BROKEN = re.compile(
     r"unterminated|was never closed|unmatched|unexpected (EOF|indent)|expected an indented block|unindent"

@@ -117,6 +117,8 @@ _SIZES: tuple[tuple[str, Any], ...] = (
     (r"^(train|eval|val|ttt|max)?_?(seq|ctx|context|block)_?(len|length|size)$", lambda s: s.seq),
     (r"^(train_)?batch_tokens$|^train_batch_size$|^total_batch_size$|^batch_tokens", lambda s: s.seq * s.batch),
     (r"^(val|eval)_batch_(tokens|size)$", lambda s: s.seq * s.batch),
+    (r"^(local|micro|device|rank|gpu|per_\w+)_(train_)?batch_tokens$", lambda s: s.seq),
+    (r"_batch_tokens$", lambda s: s.seq * s.batch),
     (r"^eval_stride$|^(sliding_)?(window_)?stride$|^val_stride$", lambda s: s.stride),
     (r"(eval|val|ttt|sliding|gptq|calib)\w*_batch_(seqs|size|windows)$|^eval_batch$", lambda s: 4),
     (r"ttt_chunk(_tokens|_len)?$", lambda s: s.chunk),
@@ -139,6 +141,9 @@ _CAPS: tuple[tuple[str, int], ...] = (
     (r"(calib|gptq|hessian|search|score)\w*_(steps|rows|tensors|tokens|samples|batches)$", 64),
     (r"^(grad_accum(ulation)?(_steps)?)$", 2),
 )
+# Rounds of something that is no training step and has a name of its own (a simulation, a search): as few as those.
+_ROUNDS = re.compile(r"_(steps|iters|iterations)$")
+_MANY = 500
 # Lists of lengths or batches over the course of training, as in "0:512,0.35:1024": the largest becomes this run's size.
 _COURSES: tuple[tuple[str, Any], ...] = (
     (r"(seq|ctx|context|block)\w*(schedule|curriculum|stages|phases|lens|lengths)$", lambda s: s.seq),
@@ -302,6 +307,8 @@ def _value(name: str, full: Any, default: Any, scale: Scale) -> Any:
     for pattern, cap in _CAPS:
         if re.search(pattern, name) and number is not None:
             return min(int(number), cap)
+    if number is not None and number >= _MANY and _ROUNDS.search(name):
+        return scale.steps
     if full is default or str(full) == str(default):
         return None
     return _fitting(full, default)

@@ -26,7 +26,7 @@ from auditor.dynamic.merge import merge, split
 from auditor.dynamic.plan import Plan, make_plan, options_of_run
 from auditor.dynamic.sandbox import Layer, Outcome, Policy, run
 from auditor.dynamic.streams import VAL
-from auditor.dynamic.tries import WHOLE_TRY, Ended, Try, following
+from auditor.dynamic.tries import SMALL, WHOLE, WHOLE_TRY, Ended, Try, following
 from auditor.submission import Submission
 from auditor.unpack import Program
 
@@ -317,7 +317,7 @@ def _attempt(
         for path in plan.extra:
             (root / "extra" / path).parent.mkdir(parents=True, exist_ok=True)
             (root / "extra" / path).write_bytes(submission.read(path))
-        policy = _policy(root, script, _inside(submission), plan, dataset, seconds, memory_bytes)
+        policy = _policy(root, script, _inside(submission), plan, dataset, seconds, memory_bytes, ranks)
         if ranks > 1:
             policy.environment["WORLD_SIZE"] = str(ranks)
         outcome = run(policy)
@@ -375,7 +375,14 @@ def _inside(submission: Submission) -> str:
 
 
 def _policy(
-    root: Path, script: str, inside: str, plan: Plan, dataset: Dataset, seconds: float, memory_bytes: int
+    root: Path,
+    script: str,
+    inside: str,
+    plan: Plan,
+    dataset: Dataset,
+    seconds: float,
+    memory_bytes: int,
+    ranks: int,
 ) -> Policy:
     ranked = {"RANK": "0", "WORLD_SIZE": "1", "LOCAL_RANK": "0", "MASTER_ADDR": "127.0.0.1", "MASTER_PORT": "29500"}
     environment = {
@@ -400,6 +407,7 @@ def _policy(
                 "wanted": plan.wanted,
                 "scale": asdict(plan.scale),
                 "writable": plan.writable,
+                "patient": plan.scale in (SMALL, WHOLE) or ranks > 1,
                 "beside": sorted({f"{REPOSITORY}/{_above(path)}" for path in plan.extra}),
             }
         ),

@@ -11,7 +11,9 @@ pytest.importorskip("torch")
 
 from auditor.casefile import Call, build_case
 from auditor.dynamic import witness
+from auditor.dynamic.run import run_submission
 from auditor.dynamic.sandbox import available_layers
+from auditor.dynamic.tries import SMALL
 from auditor.findings import Witness
 from auditor.submission import Submission
 from auditor.timeline import Calibrate, Clock, Load, Phase, Score, Serialize, Split, Unknown, Update
@@ -289,3 +291,13 @@ print("rented", len(glob.glob(f"{rented}/fineweb_val_*.bin")))
     out = said(looks, parts.EXPORT, parts.SCORE).run.stdout
     assert "beside 1" in out
     assert "rented 1" in out
+
+
+def test_a_program_that_gets_nowhere_is_made_smaller_in_time() -> None:
+    slow = "torch.manual_seed(1)\nwhile args.train_seq_len > 100:\n    pass\n"
+    text = parts.program(parts.EXPORT, parts.SCORE).replace("torch.manual_seed(1)\n", slow)
+    submission = Submission.from_files({f"{FOLDER}/train_gpt.py": text, f"{FOLDER}/README.md": "small"})
+    run = run_submission(submission, read_program(submission), {}, seconds=24)
+    assert (run.status, run.attempts) == ("finished", 2)
+    assert run.plan.scale == SMALL
+    assert run.cpu_total < 24

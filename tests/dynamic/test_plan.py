@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import ast
+from dataclasses import replace
 
 import pytest
 from hypothesis import given
@@ -177,3 +178,25 @@ def test_sizes_that_a_class_sets_several_of_at_once() -> None:
 )
 def test_ranks_of_adapters_and_courses_of_lengths(name: str, full: str, value: object) -> None:
     assert planned(name, full, {}, SCALES[0])[1] == value
+
+
+@pytest.mark.parametrize(
+    ("name", "full", "value"),
+    [
+        ("PHYSICS_STEPS", "8000", SCALES[0].steps),
+        ("MUON_BACKEND_STEPS", "5", None),
+        ("LOCAL_BATCH_TOKENS", "86016", SCALES[0].seq),
+        ("TTT_BATCH_TOKENS", "65536", SCALES[0].seq * SCALES[0].batch),
+        ("MEGAKERNEL_ENABLED", "1", 0),
+    ],
+)
+def test_rounds_and_batches_by_other_names(name: str, full: str, value: object) -> None:
+    assert planned(name, full, {}, SCALES[0])[1] == value
+
+
+def test_the_model_as_submitted_keeps_its_sizes() -> None:
+    whole = replace(SCALES[0], whole=True)
+    for name, full in (("MODEL_DIM", "512"), ("NUM_KV_HEADS", "4"), ("BIGRAM_VOCAB_SIZE", "2048")):
+        assert planned(name, full, {}, whole)[1] is None
+        assert planned(name, full, {name.lower(): "768"}, whole)[1] == 768
+    assert planned("TRAIN_SEQ_LEN", "1024", {}, whole)[1] == whole.seq

@@ -22,6 +22,7 @@ from typing import Any
 import numpy as np
 
 LINE_LIMIT = 400
+HOPEFUL_STEPS = 3  # training steps after a third of the time, of the six or seven there are
 
 
 class Channel:
@@ -29,12 +30,21 @@ class Channel:
 
     def __init__(self, fd: int) -> None:
         self._file = os.fdopen(fd, "wb", buffering=1 << 16)
+        self._updates: dict[tuple, int] = {}
 
     def emit(self, event: dict[str, Any]) -> None:
         """Send one event."""
         self._file.write(json.dumps(event, default=_pack, separators=(",", ":")).encode() + b"\n")
         if event["kind"] in ("print", "update"):
             self._file.flush()  # what is known so far must survive a run that is killed
+        if event["kind"] == "update":
+            which = event["via"], event["size"]
+            self._updates[which] = self._updates.get(which, 0) + 1
+
+    @property
+    def steps(self) -> int:
+        """Training steps so far: those of the optimizer that made most."""
+        return max(self._updates.values(), default=0)
 
     def flush(self) -> None:
         """Push out what is buffered."""
@@ -92,7 +102,7 @@ def main(script: str, table: str) -> None:
         script = _writable(script)
     shrinker = settings.install(given, recorder.event)
     grammar.Compiler(shrinker, str(Path(script).parent)).install()
-    _alarm(recorder, channel)
+    _alarm(recorder, channel, given.get("patient", True))
     sys.argv = [script]
     sys.path[0] = str(Path(script).parent)
     sys.path[1:1] = given.get("beside", [])
@@ -126,21 +136,32 @@ def _repeats(table: str) -> tuple[np.ndarray, int] | None:
         return held["tokens"], int(held["place"])
 
 
-def _alarm(recorder: Any, channel: Channel) -> None:
-    """Shortly before the limit on CPU time, say where the program is and end: a kill from outside could not tell."""
+def _alarm(recorder: Any, channel: Channel, patient: bool) -> None:
+    """Shortly before the limit on CPU time, say where the program is and end: a kill from outside could not tell.
+
+    Without patience a program that has hardly begun to train after a third of the time ends then: it could not come to
+    its score any more, and what is left of the time is enough for a smaller run.
+    """
     limit = resource.getrlimit(resource.RLIMIT_CPU)[1]
     if limit == resource.RLIM_INFINITY or limit < 4:
         return
 
-    def ring(*_: Any) -> None:
+    def end(words: str) -> None:
         frames = recorder.sites.frames()
         where = "; called from ".join(f"{function}, line {line}" for _, line, function in frames[:6])
-        recorder.event("crash", error="", message=f"CPU time over {limit} s, in {where or 'a library'}")
+        recorder.event("crash", error="", message=f"CPU time over {words}, in {where or 'a library'}")
         channel.flush()
         os._exit(1)
 
-    signal.signal(signal.SIGXCPU, ring)
+    def look(*_: Any) -> None:
+        if channel.steps < HOPEFUL_STEPS:
+            end(f"{limit // 3} s after {channel.steps} training steps")
+
+    signal.signal(signal.SIGXCPU, lambda *_: end(f"{limit} s"))
     resource.setrlimit(resource.RLIMIT_CPU, (limit - 1, limit))
+    if not patient:
+        signal.signal(signal.SIGPROF, look)
+        signal.setitimer(signal.ITIMER_PROF, limit / 3)
 
 
 def _writable(script: str) -> str:
