@@ -200,3 +200,22 @@ def test_the_model_as_submitted_keeps_its_sizes() -> None:
         assert planned(name, full, {}, whole)[1] is None
         assert planned(name, full, {name.lower(): "768"}, whole)[1] == 768
     assert planned("TRAIN_SEQ_LEN", "1024", {}, whole)[1] == whole.seq
+
+
+def test_dictionaries_that_describe_a_model() -> None:
+    tree = ast.parse(
+        "a = dict(model_dim=512, num_heads=8, lin_head_dim=64, swa_num_kv_heads=4, layers=10, bigram_vocab_size=3072)\n"
+        "b = {'d_model': 512, 'n_heads': 8, 'depth': 9}\n"
+        "c = {'num_heads': 8, 'steps': 512}\n"
+    )
+    assert Shrinker(SCALES[0], {}, lambda *_: None).shrink(tree)
+    found: dict = {}
+    exec(compile(tree, "", "exec"), found)
+    assert found["a"] == {
+        "model_dim": 64, "num_heads": 4, "lin_head_dim": 16, "swa_num_kv_heads": 2, "layers": 10, "bigram_vocab_size": 64,
+    }  # fmt: skip
+    assert found["b"] == {"d_model": 64, "n_heads": 4, "depth": 9}
+    assert found["c"] == {"num_heads": 8, "steps": 512}
+    assert not Shrinker(replace(SCALES[0], whole=True), {}, lambda *_: None).shrink(
+        ast.parse("dict(d_model=9, heads=8)")
+    )

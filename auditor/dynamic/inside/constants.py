@@ -30,6 +30,15 @@ _TABLES = re.compile(r"n_?gram|cache|table|mixer|hash|count", re.I)
 _SEEN = re.compile(r"^(total|seen|num|n)_tokens(_seen)?$|^tokens_seen$|^(total|num|n)_seen$")
 # Masks with so many bits number rows of a table; wider ones are the width of a machine word or of a packed field.
 _MASK_BITS = (17, 23)
+# What a dictionary that describes a model calls its parts; first match wins.
+_PARTS: tuple[tuple[re.Pattern, Callable[[Scale], int]], ...] = (
+    (re.compile(r"(^|_)(model_dim|d_model|n_embd|hidden_size|embed_dim)$"), lambda s: s.width),
+    (re.compile(r"(^|_)(num_|n_)?kv_heads?$"), lambda s: s.kv_heads),
+    (re.compile(r"(^|_)((num_|n_)heads?|heads|n_head)$"), lambda s: s.heads),
+    (re.compile(r"(^|_)head_(dim|size)$"), lambda s: s.width // s.heads),
+    (re.compile(r"(bigram|trigram|ngram|hash).*(buckets|vocab_size|size|rows)$"), lambda s: 64),
+    (re.compile(r"(bigram|trigram|ve|value|engram|hash).*_dim$"), lambda s: 16),
+)
 
 
 class Shrinker:
@@ -49,6 +58,11 @@ class Shrinker:
                 self._function(node)
             elif isinstance(node, ast.Call):
                 self._call(node)
+                if _called(node.func) == "dict":
+                    self._described([(item.arg or "", item, "value") for item in node.keywords])
+            elif isinstance(node, ast.Dict):
+                named = zip(node.keys, range(len(node.keys)), strict=True)
+                self._described([(str(key.value), node.values, i) for key, i in named if isinstance(key, ast.Constant)])
             elif isinstance(node, ast.Assign | ast.AnnAssign):
                 self._assignment(node)
             elif isinstance(node, ast.Compare):
@@ -92,6 +106,23 @@ class Shrinker:
                 full = constant(value)
                 if full is not None and full >= 1 << 17 and full & (full - 1) == 0:
                     self._put(called, node.args, index, scaled_rows(full, self.scale))
+
+    def _described(self, entries: list[tuple[str, Any, Any]]) -> None:
+        """Sizes in a dictionary that says what a model is made of: it names a width and a number of heads.
+
+        Entries: (key, keyword or list of values, "value" or index).
+        """
+        sizes = {name: (owner, where) for name, owner, where in entries if constant(_entry(owner, where))}
+        if self.scale.whole or not all(any(part.search(name) for name in sizes) for part, _ in (_PARTS[0], _PARTS[2])):
+            return
+        for name, (owner, where) in sizes.items():
+            new = next((size(self.scale) for part, size in _PARTS if part.search(name.lower())), None)
+            if new is None or constant(_entry(owner, where)) <= new:
+                continue
+            if isinstance(owner, list):
+                self._put(name, owner, where, new)
+            else:
+                self._set(name, owner, where, new)
 
     def _sized(self, name: str, owner: str, value: ast.expr) -> int | None:
         """Value of this run for a default or keyword of a function, None to leave it alone."""
@@ -179,6 +210,10 @@ _OPERATIONS: dict[type, Callable[[int, int], int]] = {
     ast.Sub: lambda a, b: a - b,
     ast.Add: lambda a, b: a + b,
 }
+
+
+def _entry(owner: Any, where: Any) -> ast.expr:
+    return owner[where] if isinstance(owner, list) else getattr(owner, where)
 
 
 def _whole(node: ast.expr) -> bool:
