@@ -47,6 +47,7 @@ class Recorder:
         self.hooks = 0
         self.rows = 0
         self.single: tuple[int, list[tuple[int, float]]] | None = None
+        self.taken: int | None = None  # loss that was taken out of torch last
         self.blind = 0
         self.probabilities: dict[int, weakref.ref] = {}  # tensors compare elementwise, so no WeakSet
         self.state = State()
@@ -250,7 +251,7 @@ class Recorder:
 
         What was added up is told where the program had changed the losses before.
         """
-        if how != "item":
+        if how not in ("item", "term"):
             told = {"terms": terms.astype(np.float32)} if self._changed(ids, terms) else {}
             self.event("sum", ids=ids.astype(np.int64), value=value, how=how, **told)
             return
@@ -258,13 +259,14 @@ class Recorder:
         if self.single and self.single[0] != site:
             self._flush_single()
         self.single = self.single or (site, [])
-        if self.single[1] and self.single[1][-1][0] == ids[0]:
+        if how == "term" and self.taken == ids[0] and self.single[1]:
             self.single[1].pop()  # taken out and added up in one line: counted once, as what was added
+        self.taken = int(ids[0]) if how == "item" else None
         self.single[1].append((int(ids[0]), value))
 
     def _flush_single(self) -> None:
         if self.single:
-            (site, pairs), self.single = self.single, None
+            (site, pairs), self.single, self.taken = self.single, None, None
             ids, terms = np.array([item[0] for item in pairs], dtype=np.int64), np.array([item[1] for item in pairs])
             told = {"terms": terms.astype(np.float32)} if self._changed(ids, terms) else {}
             self.event("sum", at=site, ids=ids, value=float(terms.sum()), how="item", **told)

@@ -238,7 +238,7 @@ class Traces:
         return values if ids == NONE or type(values) is not float else number(values, ids, self._term)
 
     def _term(self, loss: int, value: float) -> None:
-        self.counted(np.array([loss]), value, "item")
+        self.counted(np.array([loss]), value, "term")
 
     def back(self, array: Any, tensor: Any) -> None:
         """A traced array came back to torch."""
