@@ -219,3 +219,12 @@ def test_dictionaries_that_describe_a_model() -> None:
     assert not Shrinker(replace(SCALES[0], whole=True), {}, lambda *_: None).shrink(
         ast.parse("dict(d_model=9, heads=8)")
     )
+
+
+@pytest.mark.parametrize(("name", "value"), [("warmup_cu_iters", 1), ("compile_warmup_iters", 1), ("loop_iters", 3)])
+def test_rounds_of_compilation(name: str, value: int) -> None:
+    tree = ast.parse(f"def train():\n    {name} = 3\n    return {name}\n")
+    Shrinker(SCALES[0], {}, lambda *_: None).shrink(tree)
+    found: dict = {}
+    exec(compile(tree, "", "exec"), found)
+    assert found["train"]() == value

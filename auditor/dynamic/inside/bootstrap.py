@@ -22,7 +22,7 @@ from typing import Any
 import numpy as np
 
 LINE_LIMIT = 400
-HOPEFUL_STEPS = 3  # training steps after a third of the time, of the six or seven there are
+HOPEFUL_STEPS = 2  # training steps after a third of the time, of the six or seven there are
 
 
 class Channel:

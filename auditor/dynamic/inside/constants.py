@@ -30,6 +30,8 @@ _TABLES = re.compile(r"n_?gram|cache|table|mixer|hash|count", re.I)
 _SEEN = re.compile(r"^(total|seen|num|n)_tokens(_seen)?$|^tokens_seen$|^(total|num|n)_seen$")
 # Masks with so many bits number rows of a table; wider ones are the width of a machine word or of a packed field.
 _MASK_BITS = (17, 23)
+# Rounds of compilation before training; nothing is compiled here.
+_WARMING = re.compile(r"^(\w+_)?warm_?up_(\w+_)?(iters|rounds|repeats)$")
 # What a dictionary that describes a model calls its parts; first match wins.
 _PARTS: tuple[tuple[re.Pattern, Callable[[Scale], int]], ...] = (
     (re.compile(r"(^|_)(model_dim|d_model|n_embd|hidden_size|embed_dim)$"), lambda s: s.width),
@@ -146,6 +148,8 @@ class Shrinker:
         full = constant(node.value) if node.value is not None else None
         if full is not None:
             rows = table_rows(name, full, self.scale)
+            if rows is None and _WARMING.search(name.lower()) and full > self.scale.warmup:
+                rows = self.scale.warmup
             if rows is None and "mask" in name.lower() and self._masks(full):
                 rows = scaled_rows(full + 1, self.scale) - 1
             if rows is not None:
