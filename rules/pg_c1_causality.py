@@ -12,8 +12,8 @@ from rules.example_program import EVALUATION, MODEL, edited, program
 from rules.examples import variant
 from rules.gates import target_gates
 from rules.reach import out_of_reach
-from rules.support import failed, plural
-from rules.testimony import ORDER_WITNESSES, exercised, from_timelines, probed
+from rules.support import at_line, failed, plural, warned
+from rules.testimony import ORDER_WITNESSES, exercised, from_timelines, probed, source_line
 
 BIDIRECTIONAL = edited(MODEL, "is_causal=True", "is_causal=False")
 
@@ -38,7 +38,24 @@ def decide(case: Case) -> Finding:
         )
     question = "whether a score depends on its own or later tokens"
     found = from_timelines(case, question, exercised(case, probed("causality")), rule=RULE.id)
-    return found if found.status is Status.FAIL else out_of_reach(case) or found
+    if found.status is Status.FAIL:
+        return found
+    return out_of_reach(case) or (_unread(case) if found.status is Status.UNKNOWN else None) or found
+
+
+def _unread(case: Case) -> Finding | None:
+    """An operation that lets later tokens in unless something keeps them out, and nobody saw what does."""
+    from auditor.static.causality import DOUBTS
+
+    verdict = getattr(case.facts.get("static"), "answers", {}).get(RULE.id)
+    if verdict is None or not verdict.chain or verdict.chain[0][1] not in DOUBTS:
+        return None
+    where, words = verdict.chain[0]
+    return warned(
+        f"the forward pass has {words}; what keeps later tokens out was not found",
+        [at_line(where.path, where.line, source_line(case, where), words)],
+        "A run on the CPU decides this: later tokens are changed there, and earlier losses must not move.",
+    )
 
 
 RULE = Rule(

@@ -14,6 +14,8 @@ _NO_MASK = frozenset(
 SWITCHES = ("is_causal", "causal")
 # Whose direction a caller of this function decides.
 BY_CALLER = "attention whose direction its callers choose"
+# What a query sees then is decided by what stands on the other side: all of the stream, or a part that is past.
+UNMASKED = "attention to something else, without a mask"
 # What changes how many positions there are, or which one stands where.
 _REARRANGE = frozenset(
     {"roll", "cat", "concat", "concatenate", "pad", "gather", "index_select", "take_along_dim", "unfold", "narrow",
@@ -109,7 +111,7 @@ class Attention:
         elif self.same_positions(node):
             self.note(BOTH, node, "attention over all positions, earlier and later ones")
         else:
-            self.note(OPEN, node, "attention to something else, without a mask")
+            self.note(OPEN, node, UNMASKED)
 
     def unmasked(self, node: ast.Call, name: str) -> bool:
         """False for a function of the program's own that does more with the switch than pass it on."""

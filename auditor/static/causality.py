@@ -12,8 +12,11 @@ import ast
 from collections.abc import Iterator
 
 from auditor.findings import Status
+from auditor.static.attention import UNMASKED
+from auditor.static.convolution import TWO_SIDED
 from auditor.static.forward import AHEAD, BACK, BOTH, BY_CALLER, OPEN, Note, Program, Reader
 from auditor.static.machine import Machine
+from auditor.static.round_trip import ROUND_TRIP, round_trip
 from auditor.static.verdicts import Verdict
 from auditor.timeline import Place, Report, Timeline
 
@@ -21,6 +24,8 @@ RULE = "PG-C1-causality"
 # Drawing tokens to hide is how models that look both ways are trained and scored (masked and diffusion models).
 _HIDES = frozenset({"rand", "rand_like", "bernoulli", "bernoulli_"})
 _MOST = 3
+#: What lets later tokens in unless something that was not read keeps them out.
+DOUBTS = (ROUND_TRIP, TWO_SIDED)
 
 
 def causality(machine: Machine, timeline: Timeline) -> Verdict | None:
@@ -34,13 +39,14 @@ def causality(machine: Machine, timeline: Timeline) -> Verdict | None:
         for method in _methods(node):
             if method.name in ("forward", "__call__") or (method.name in program.called and method.name[:2] != "__"):
                 reader.read(path, method, None)
+    _told_round_trips(program, reader)
     back = [note for note in reader.notes if note.kind == BACK]
     sure = (AHEAD,) if _hides(machine) or _restricted(reader.notes) else (AHEAD, BOTH)
     ahead = [note for note in reader.notes if note.kind in sure]
     rest = [note for note in reader.notes if note.kind not in (BACK, *sure)]
     if ahead and not _hides(machine):
         return Verdict(RULE, Status.FAIL, f"the forward pass looks ahead: {ahead[0].words}", _chain(ahead))
-    rest += ahead
+    rest = sorted([*rest, *ahead], key=lambda note: note.words not in DOUBTS)
     if rest or not back:
         words = "whether the forward pass looks ahead could not be read"
         if rest:
@@ -53,6 +59,17 @@ def causality(machine: Machine, timeline: Timeline) -> Verdict | None:
     return Verdict(
         RULE, Status.PASS, "every operation of the forward pass that mixes positions looks back only", _chain(back)
     )
+
+
+def _told_round_trips(program: Program, reader: Reader) -> None:
+    """Say so where attention without a mask stands in a model that sends the stream through slots and back."""
+    if not any(note.words == UNMASKED for note in reader.notes):
+        return
+    for path, node in program.classes:
+        for method in _methods(node):
+            line = round_trip(method) if method.name == "forward" else None
+            if line is not None:
+                reader.note(OPEN, path, line, ROUND_TRIP)
 
 
 def _restricted(notes: list[Note]) -> bool:

@@ -25,6 +25,7 @@ from auditor.static.attention import (
     parameters_of,
     united,
 )
+from auditor.static.convolution import TWO_SIDED, two_sided
 
 # One position in, one position out (or only shapes and types).
 _ALONE = frozenset(
@@ -124,6 +125,8 @@ class Reader:
                 continue
             if name in ("LSTM", "GRU", "RNN") and not any(k.arg == "bidirectional" for k in call.keywords):
                 self.note(BACK, path, call.lineno, "a recurrent layer in one direction")
+            elif name == "Conv1d" and two_sided(node, call):
+                self.note(OPEN, path, call.lineno, TWO_SIDED)
             elif not name.endswith(("Error", "Exception", "Warning")):
                 self.note(OPEN, path, call.lineno, f"`{name}` is a part that was not read")
 

@@ -2,9 +2,13 @@
 
 from __future__ import annotations
 
+import ast
+
 import pytest
 
 from auditor.findings import Status
+from auditor.static.convolution import two_sided
+from auditor.static.round_trip import round_trip
 from tests.static.test_program_order import analyse, program
 
 RULE = "PG-C1-causality"
@@ -146,3 +150,61 @@ def test_keys_from_elsewhere_or_moved_are_open(keys: str) -> None:
 def test_attention_both_ways_beside_causal_attention_is_open() -> None:
     both = ALL + "\n        y = y + " + ALL.replace("False", "True").removeprefix("y = ")
     assert of_layer(both) is Status.UNKNOWN
+
+
+CONVOLVED = """
+class Mix(nn.Module):
+    def __init__(self, d, k=5):
+        super().__init__()
+        {padding}
+        self.conv = nn.Conv1d(d, d, k, padding=padding, groups=d)
+
+    def forward(self, x):
+        {before}
+        y = self.conv(x.transpose(1, 2))
+        {after}
+        return y.transpose(1, 2)
+"""
+
+
+@pytest.mark.parametrize(
+    ("padding", "before", "after", "both"),
+    [
+        ("padding = k // 2", "pass", "pass", True),
+        ("padding = (k - 1) * 2 // 2", "pass", "pass", True),
+        ("padding = 'same'", "pass", "pass", True),
+        ("padding = k - 1", "n = x.size(1)", "y = y[..., :n]", False),
+        ("padding = 0", "x = F.pad(x, (0, 0, 4, 0))", "pass", False),
+        ("padding = k // 2", "n = x.size(1)", "y = y[:, :, : n - 2]", False),
+    ],
+)
+def test_convolutions_padded_on_both_sides_are_told(padding: str, before: str, after: str, both: bool) -> None:
+    text = CONVOLVED.format(padding=padding, before=before, after=after)
+    (node,) = [part for part in ast.parse(text).body if isinstance(part, ast.ClassDef)]
+    (made,) = [
+        part for part in ast.walk(node)
+        if isinstance(part, ast.Call) and isinstance(part.func, ast.Attribute) and part.func.attr == "Conv1d"
+    ]  # fmt: skip
+    assert two_sided(node, made) is both
+
+
+SLOTS = """
+def forward(self, x, cond):
+    n = x.size(0)
+    slots = self.own.to(dtype=x.dtype)[None].expand(n, -1, -1)
+    slots = slots + self.read(self.norm(slots), {asked})
+    for _ in range(2):
+        slots = slots + self.think(slots, slots)
+    back = self.up(slots)
+    return x + self.write(self.norm(x), {answer})
+"""
+
+
+@pytest.mark.parametrize(
+    ("asked", "answer", "line"),
+    [("x", "back", 9), ("self.down(x)", "self.norm(back)", 9), ("cond", "back", None), ("x", "cond", None)],
+)
+def test_slots_that_ask_the_stream_and_are_asked_by_it(asked: str, answer: str, line: int | None) -> None:
+    (method,) = ast.parse(SLOTS.format(asked=asked, answer=answer)).body
+    assert isinstance(method, ast.FunctionDef)
+    assert round_trip(method) == line
