@@ -10,6 +10,7 @@ from auditor.submission import Track
 from rules.base import Example, Rule
 from rules.example_program import SCORE, program
 from rules.examples import variant
+from rules.logged_passes import foreign_passes
 from rules.order import score_before_update
 from rules.testimony import ORDER_WITNESSES, from_timelines
 
@@ -51,10 +52,10 @@ ADAPT_THEN_SCORE = "    adapt(scored, val_tokens, device)\n" + SCORE.strip("\n")
 
 
 def decide(case: Case) -> Finding:
-    """Needs the order of events; documents cannot show it."""
-    return from_timelines(
-        case, "which validation tokens had changed the model before they were scored", score_before_update, rule=RULE.id
-    )
+    """Needs the order of events; a log can only show that it was not this program's."""
+    question = "which validation tokens had changed the model before they were scored"
+    found = from_timelines(case, question, score_before_update, rule=RULE.id)
+    return found if found.status is Status.FAIL else foreign_passes(case) or found
 
 
 RULE = Rule(
