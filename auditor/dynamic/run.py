@@ -123,6 +123,8 @@ def run_submission(
     best = _best_of_tries(attempt, submission, options, seconds)
     if not _ended(best).scored or best.status != "finished":
         best.nowhere = _runs_nowhere(best, attempt, submission, program, seconds)
+    if best.nowhere:
+        best.reason = f"{best.reason or 'ended without a score'}; it runs on no machine as submitted: {best.nowhere}"
     return best
 
 

@@ -301,3 +301,14 @@ def test_a_program_that_gets_nowhere_is_made_smaller_in_time() -> None:
     assert (run.status, run.attempts) == ("finished", 2)
     assert run.plan.scale == SMALL
     assert run.cpu_total < 24
+
+
+def test_a_program_that_runs_nowhere_says_so() -> None:
+    text = parts.program(parts.EXPORT).replace(
+        "args = Hyperparameters()\n", "args = Hyperparameters()\nprint(bits_per_byte)\n"
+    )
+    submission = Submission.from_files({f"{FOLDER}/train_gpt.py": text, f"{FOLDER}/README.md": "small"})
+    run = run_submission(submission, read_program(submission), {}, seconds=20)
+    assert run.status == "stopped"
+    assert "the name bits_per_byte" in run.nowhere
+    assert "on no machine" in run.reason
