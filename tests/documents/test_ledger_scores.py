@@ -223,6 +223,16 @@ def test_rerun_of_a_seed_is_told_apart() -> None:
     assert "states another run of the seed" in row.note
 
 
+def test_of_a_seed_run_twice_the_run_that_prints_the_headline_counts() -> None:
+    """A later run of the same seed that was stopped after its float evaluation is not the claim."""
+    stopped = run(42)
+    stopped.path = stopped.path.replace("seed42", "second_plan")
+    stopped.results = [result(30, "DIAGNOSTIC post_ema", 1.1243, 4, 2.1)]
+    data = metadata(val_bpb=quantity(SEEDS[42], key="val_bpb"), seeds={})
+    row = rows(ledger(data, [run(42), stopped]), "val_bpb", "submission")[0]
+    assert (row.status, row.computed) == ("agrees", SEEDS[42])
+
+
 def test_claimed_p_value_is_recomputed_against_the_standing_record() -> None:
     """1.11913 in three seeds on 28 March stands against 1.1147: worse, whatever is claimed."""
     data = metadata()
