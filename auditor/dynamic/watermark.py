@@ -78,7 +78,7 @@ def make(vocab_size: int, sizes: dict[str, int], *, first_id: int, bos: int = 1,
     Args:
         vocab_size: number of ids; ids from `first_id` on carry the watermark.
         sizes: split name -> number of tokens.
-        first_id: lowest ordinary id (260 for SentencePiece with byte fallback, 4 for byte vocabularies).
+        first_id: lowest ordinary id that may occur (260 for SentencePiece with byte fallback, 4 for byte vocabularies).
         bos: id that begins every document.
         document: mean document length, tokens; lengths vary between half and one and a half times that.
 
@@ -86,6 +86,7 @@ def make(vocab_size: int, sizes: dict[str, int], *, first_id: int, bos: int = 1,
         ValueError: the vocabulary has too few pairs or too few document beginnings for the sizes.
     """
     prime = largest_prime(vocab_size - first_id)
+    first_id = vocab_size - prime  # the highest id occurs: some programs tell the size of the vocabulary by it
     budget = _Budget(prime)
     # Half of the ids may begin a document, shared evenly: the last free ones would cost whole walks to reach.
     quota = max(prime // 2 // len(sizes), 1)
