@@ -47,7 +47,7 @@ class Occurrences:
     Attributes:
         position: stream position, int64, shape (n,). loss: nats, float64. event: number of the score event that
             computed it. order: index of the reduction that counted it.
-        changed: for each reduction, whether the program had changed the losses it adds (loss then holds its values).
+        plain: nats as the model gave them, float64. changed: for each reduction, whether the program had changed the losses it adds (loss then holds its values).
     """
 
     position: np.ndarray
@@ -58,6 +58,7 @@ class Occurrences:
     when: np.ndarray
     site: int
     kind: str
+    plain: np.ndarray
 
     def __len__(self) -> int:
         return len(self.position)
@@ -74,7 +75,8 @@ class Attribution:
 
     Attributes:
         printed: what is explained.
-        how: "all", "first", "last" or "min" score of each position, or "parts": all of them are parts of one score.
+        how: "all", "first", "last" or "min" score of each position, or "parts": all of them are parts of one score, or
+            "weighted": means of each reduction over weights that the program gave to its tokens.
         position, loss, event: what counted, one element for every count of a position.
         site: call stack that adds the losses up.
         loss_nats: nats per token of the combination; official_bpb: with the official bytes of its positions.
@@ -243,7 +245,10 @@ class _Losses:
         changed = np.abs(ratio - 1.0) > 1e-3
         begins = np.searchsorted(order, np.arange(len(ids)))
         for index, own_terms in enumerate(terms or []):
-            if own_terms is not None:
+            if own_terms is None:
+                continue
+            own_part = self.loss[flat[begins[index] : begins[index] + len(own_terms)]]
+            if not np.allclose(own_terms * math.log(2), own_part, rtol=_SAME_UNIT, atol=1e-6):  # in bits: not changed
                 loss[begins[index] : begins[index] + len(own_terms)], changed[index] = own_terms, True
         return Occurrences(
             place[kept] & POSITION,
@@ -254,6 +259,7 @@ class _Losses:
             when,
             site,
             kind,
+            self.loss[flat][kept],
         )
 
 
@@ -281,7 +287,7 @@ def _explain(
             part = (group.order >= start) & (group.when[group.order] < result.event)
             if not part.any():
                 continue
-            for preference, how in enumerate(("all", "first", "last", "min", "parts")):
+            for preference, how in enumerate(("all", "first", "last", "min", "parts", "weighted")):
                 found = _try(result, group, part, how, token_bytes)
                 if found is None:
                     continue
@@ -358,19 +364,28 @@ def _try(
         if len(position) == len(loss):
             return None
         loss, event = np.bincount(inverse, weights=loss), event[rows]
+    elif how == "weighted":
+        loss = _weighted(loss, group.plain[part], group.order[part]) if derived else None
+        if loss is None:
+            return None
     elif how != "all":
         kept = _choose(position, loss, how)
         if len(kept) == len(position):
             return None  # the same as "all"
         position, loss, event = position[kept], loss[kept], event[kept]
     total = float(loss.sum())
+    if how == "weighted":
+        loss = group.plain[part]  # what each token costs is what the model gave; only the mean is another one
     size = int(token_bytes[np.minimum(position, len(token_bytes) - 1)].sum())
     nats = total / len(position)
     bpb = total / math.log(2) / size if size else math.nan
     matched, error = _match(result, nats, bpb)
+    if how == "weighted" and error > 1e-6:
+        return None  # so free a form has to fit to rounding
     implied = None
     if not matched:
-        once = len(np.unique(position)) == len(position) >= 0.9 * (len(token_bytes) - 1)
+        # Windows that run over the end of the stream count a few of its tokens again.
+        once = 1.05 * len(np.unique(position)) >= len(position) >= 0.9 * (len(token_bytes) - 1)
         implied = _whole_bytes(result, total, size) if how == "all" and group.kind == "sum" and once else None
         if implied is None:
             return None
@@ -380,6 +395,16 @@ def _try(
     return Attribution(
         result, how, position, loss, event, group.site, nats, bpb, size, derived, error, matched, implied
     )  # fmt: skip
+
+
+def _weighted(loss: np.ndarray, plain: np.ndarray, order: np.ndarray) -> np.ndarray | None:
+    """Losses times weights, as they make up means over the weights of their reductions; None where they are no such thing."""
+    with np.errstate(divide="ignore", invalid="ignore"):
+        weight = loss / plain
+    if not np.isfinite(weight).all() or (weight < 0).any():
+        return None
+    total, count = np.bincount(order, weights=weight), np.bincount(order)
+    return None if (total[count > 0] <= 0).any() else loss * count[order] / total[order]
 
 
 def _whole_bytes(result: Printed, total: float, size: int) -> int | None:

@@ -81,6 +81,25 @@ def test_bits_over_another_whole_number_of_bytes(counted: float, explained: int 
         assert (found.matched, found.official_bytes, len(found.position)) == ("loss", int(BYTES.sum()), TOKENS)
 
 
+def test_means_over_weights_of_the_tokens() -> None:
+    """Every token weighs what the program likes, and each batch is divided by its own weights."""
+    record = Record()
+    generator = np.random.default_rng(3)
+    losses, weights = generator.normal(7.0, 0.4, TOKENS), generator.uniform(0.2, 3.0, TOKENS)
+    record.scored(losses, 10)
+    sums = [event for event in record.events if event["kind"] == "sum"]
+    for event in sums:
+        event["terms"] = weights[event["ids"]] * losses[event["ids"]]
+        event["value"] = float(event["terms"].sum())
+    parts = [event["ids"] for event in sums]
+    nats = float(np.mean([(weights[part] * losses[part]).sum() / weights[part].sum() for part in parts]))
+    record.printed(nats)
+    found = explain(record.events, BYTES).claim[1]
+    assert (found.how, found.derived, len(found.position)) == ("weighted", True, TOKENS)
+    record.printed(nats * 1.01, "another")
+    assert explain(record.events, BYTES).results[-1][1] is None
+
+
 def test_sums_in_single_precision_are_explained() -> None:
     record = Record()
     record.printed(record.scored(np.random.default_rng(2).normal(9.0, 0.3, TOKENS), 10) * (1 + 8e-6))
