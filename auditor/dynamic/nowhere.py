@@ -14,6 +14,8 @@ import re
 from collections.abc import Iterator
 from dataclasses import dataclass
 
+from auditor.static.parse import parse_module
+
 # Errors in these words are about shapes and state of tensors, which no device changes.
 _SHAPES = re.compile(
     r"is invalid for input of size|must match the size|shapes cannot be multiplied|Error\(s\) in loading state_dict"
@@ -56,12 +58,8 @@ def own_error(crash: Crash, text: str) -> str:
         return f"it is no Python: {crash.message}"
     if "header of a shard" in crash.message:
         return "it reads the header of a shard as tokens, ids beyond its vocabulary"
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
-        return ""
-    prove = _PROOFS.get(crash.error)
-    return prove(crash, tree) if prove is not None else ""
+    prove, tree = _PROOFS.get(crash.error), parse_module(text).tree
+    return prove(crash, tree) if prove is not None and tree is not None else ""
 
 
 def same_at_full_size(crash: Crash, full: Crash | None) -> str:
@@ -98,9 +96,8 @@ def own_module(name: str, documents: str) -> bool:
 
 def _strings(text: str) -> Iterator[str]:
     """String constants of a source other than docstrings; all of it where it cannot be read."""
-    try:
-        tree = ast.parse(text)
-    except (SyntaxError, ValueError, RecursionError, MemoryError):
+    tree = parse_module(text).tree
+    if tree is None:
         yield text
         return
     docs = {id(node.value) for node in ast.walk(tree) if isinstance(node, ast.Expr)}

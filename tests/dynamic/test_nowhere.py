@@ -32,6 +32,12 @@ def main(width):
 """
 
 
+def test_source_with_newer_strings_is_read() -> None:
+    text = PROGRAM + """print(f"{", ".join(["a"])}")\n"""
+    assert own_error(Crash("NameError", "name 'inner' is not defined", 20), text)
+    assert "neither" in nothing_scored(["""print(f"{", ".join(["a"])}")\n"""])
+
+
 def test_names_that_nothing_binds() -> None:
     assert "bound nowhere" in own_error(Crash("NameError", "name 'inner' is not defined", 20), PROGRAM)
     assert own_error(Crash("NameError", "name 'limit' is not defined", 20), PROGRAM) == ""
