@@ -10,6 +10,7 @@ import ast
 import re
 from dataclasses import dataclass, field
 
+from auditor.findings import Status
 from auditor.static.carried import carried_verdicts
 from auditor.static.causality import causality
 from auditor.static.effective import Effective
@@ -22,6 +23,8 @@ from auditor.timeline import Timeline
 from auditor.unpack import Program
 
 MAX_WALKS = 3
+#: Rules about how the counted score came about.
+OF_THE_SCORE = "PG-C"
 # Literal text of a log line must have this many letters to identify it.
 MIN_LITERAL = 8
 
@@ -76,26 +79,35 @@ def static_timeline(
     _count(walked, headline)
     timeline = build_timeline(walked, headline)
     found = answers(timeline)
+    lost = _lost_headline(walked, settings.headline_text)
     for verdict in carried_verdicts(timeline, found):
         found.setdefault(verdict.rule, verdict)
     causal = causality(walked, timeline)
     if causal is not None and causal.rule not in found:
         found[causal.rule] = causal
+    if lost is not None:
+        # What was found to be right is so of another number of the program.
+        found = {
+            rule: v for rule, v in found.items() if v.status is not Status.PASS or not rule.startswith(OF_THE_SCORE)
+        }
+    unknowns = [(*place, reason) for place, reason in walked.unknowns]
     return StaticResult(
         timeline=timeline,
-        unknowns=[(*place, reason) for place, reason in walked.unknowns],
+        unknowns=unknowns
+        if lost is None
+        else [*unknowns, (*lost, "the claimed number is printed here; where it comes from could not be followed")],
         dead=_sleeping(walked),
         steps=walked.steps,
-        forced=sorted(forced),
+        forced=sorted({place[:2] for place in forced}),
         headline=headline[0].where if headline else None,
         answers=found,
         machine=walked if keep else None,
     )
 
 
-def _settled(sources: Sources, settings: Effective, kind: type[Machine]) -> tuple[Machine, dict[tuple[str, int], bool]]:
+def _settled(sources: Sources, settings: Effective, kind: type[Machine]) -> tuple[Machine, dict[tuple, bool]]:
     """Walk until no disabled branch is contradicted by the log; also says which had to be taken."""
-    forced: dict[tuple[str, int], bool] = {}
+    forced: dict[tuple, bool] = {}
     machine = _walk(sources, settings, forced, kind)
     for _ in range(MAX_WALKS - 1):
         fresh = _proved_by_output(machine, settings, forced)
@@ -106,7 +118,7 @@ def _settled(sources: Sources, settings: Effective, kind: type[Machine]) -> tupl
     return machine, forced
 
 
-def _walk(sources: Sources, settings: Effective, forced: dict[tuple[str, int], bool], kind: type[Machine]) -> Machine:
+def _walk(sources: Sources, settings: Effective, forced: dict[tuple, bool], kind: type[Machine]) -> Machine:
     machine = kind(sources, dict(settings.environment), settings.logged)
     machine.forced, machine.options = forced, settings.options
     if sources.main:
@@ -117,9 +129,7 @@ def _walk(sources: Sources, settings: Effective, forced: dict[tuple[str, int], b
 # -- output decides branches -------------------------------------------------------------------------------------------
 
 
-def _proved_by_output(
-    machine: Machine, settings: Effective, forced: dict[tuple[str, int], bool]
-) -> dict[tuple[str, int], bool]:
+def _proved_by_output(machine: Machine, settings: Effective, forced: dict[tuple, bool]) -> dict[tuple, bool]:
     """Disabled branches whose output stands in the log: more of what they print is there than is missing.
 
     A label that the dump of the settings has too (`ttt_weight_decay: 0.5`) proves nothing.
@@ -128,7 +138,7 @@ def _proved_by_output(
         return {}
     text = "\n".join([*settings.lines, *settings.twin_lines])
     live = {p for p in machine.printed_literals if p in text}
-    out: dict[tuple[str, int], bool] = {}
+    out: dict[tuple, bool] = {}
     for place, _, body, side in machine.dead:
         if place in forced or place in out:
             continue
@@ -137,7 +147,17 @@ def _proved_by_output(
         found = {p for p in literals if p in text}
         if found - live and 2 * len(found) >= len(literals):
             out[place] = side
+    for place, words, side in machine.unsaid:
+        template = _template(words)
+        if place not in forced and any(_template_match(template, line) >= MIN_LITERAL for line in settings.lines):
+            out[place] = side
     return out
+
+
+def _template(words: ast.expr) -> str:
+    """Constant parts of a text, zero bytes for what is filled in."""
+    parts = words.values if isinstance(words, ast.JoinedStr) else [words]
+    return "".join(str(part.value) if isinstance(part, ast.Constant) else "\0" for part in parts)
 
 
 def printed_literals(node: ast.AST) -> list[str]:
@@ -197,6 +217,15 @@ def _headline(machine: Machine, text: str, lines: list[str]) -> list[ReportRecor
     candidates = [r for r in candidates if any(f[0] == "scored" and f[1] in evaluated for f in r.facts)] or candidates
     last = max(candidates, key=lambda r: r.order)
     return [r for r in candidates if r.where == last.where]
+
+
+def _lost_headline(machine: Machine, text: str) -> tuple[str, int] | None:
+    """Where the claimed line is printed from values that hold no score, None when a report prints it or nothing does."""
+    if not text or any(_template_match(report.text, text) for report in machine.reports if report.text):
+        return None
+    letters = {said: _template_match(said, text) for said in machine.other_prints}
+    best = max(letters, key=lambda said: letters[said], default="")
+    return machine.other_prints[best] if best and letters[best] >= MIN_LITERAL else None
 
 
 def _same_occurrence(reports: list[ReportRecord], text: str, lines: list[str]) -> list[ReportRecord]:

@@ -11,14 +11,12 @@ import ast
 from dataclasses import replace
 
 from auditor.findings import Status
-from auditor.static.analysis import StaticResult, static_timeline
+from auditor.static.analysis import OF_THE_SCORE, StaticResult, static_timeline
 from auditor.static.effective import Effective
 from auditor.static.printing import extract
 from auditor.static.program import Sources
 from auditor.unpack import Layer, Program
 
-#: Rules about how the counted score came about: only the program that made it can answer them.
-OF_THE_SCORE = "PG-C"
 _GRAVITY = (Status.FAIL, Status.WARN, Status.UNKNOWN, Status.PASS, Status.NOT_APPLICABLE)
 # A template needs this many letters of its own, or any line would do.
 _MIN_LETTERS = 6

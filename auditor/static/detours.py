@@ -5,9 +5,10 @@ Each of them does in a call or two what the plain form does in one, and means th
 
 from __future__ import annotations
 
+from pathlib import PurePosixPath
 from typing import Any
 
-from auditor.static.heap import Instance, Listing, learnt
+from auditor.static.heap import Instance, Listing, Module, learnt
 from auditor.static.values import (
     FILE,
     FLAG,
@@ -138,6 +139,19 @@ class Detours:
     function_copy = function_copy2 = function_move = function_symlink = function_link = function_rename = (
         function_copyfile
     )
+
+    # -- modules ---------------------------------------------------------------------------------------------------
+
+    def function_spec_from_file_location(self, args: Args, keywords: Keywords) -> Value | None:
+        """`spec_from_file_location("name", path)`: a script of the submission that is loaded by its path."""
+        given = [*args[1:], *[keywords[k] for k in ("location",) if k in keywords]]
+        name = PurePosixPath(self.file_name(given[0])).name if given else ""
+        path = self.sources.find(name.removesuffix(".py"), self.frame.path) if name.endswith(".py") else None
+        return Value(obj=self.module(path, name)) if path and path != self.frame.path else None
+
+    def function_module_from_spec(self, args: Args, keywords: Keywords) -> Value | None:
+        """The module of such a specification; running it once more changes nothing."""
+        return args[0] if args and isinstance(args[0].obj, Module) else None
 
     # -- text ------------------------------------------------------------------------------------------------------
 

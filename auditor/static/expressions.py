@@ -399,7 +399,14 @@ class Expressions:
 
     def do_ifexp(self, node: ast.IfExp) -> Value:
         truth = self.truth(self.eval(node.test))
+        place = (*self.here(), node.col_offset)
+        if (proved := self.forced.get(place)) is not None:
+            truth = proved
+            self.switched(node.test, proved)
         if truth is not None:
+            left_out = node.orelse if truth else node.body
+            if isinstance(left_out, ast.JoinedStr | ast.Constant):
+                self.unsaid.append((place, left_out, not truth))
             return self.eval(node.body if truth else node.orelse)
         return join(self.eval(node.body), self.eval(node.orelse))
 

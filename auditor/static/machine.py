@@ -87,8 +87,10 @@ class Machine(
         self.stack: list[Where] = []
         self.calling: list = []
         self.dead: list[tuple[Where, str, list[ast.stmt], bool]] = []
-        self.forced: dict[Where, bool] = {}
+        self.forced: dict[tuple, bool] = {}
         self.printed_literals: set[str] = set()
+        self.unsaid: list[tuple[tuple, ast.expr, bool]] = []  # text that conditional expressions leave out
+        self.other_prints: dict[str, Where] = {}  # lines without a loss in them that could be followed
         self.order = 0
         self.pending: list[dict[str, list[dict]]] = []
         self.table_count = 0

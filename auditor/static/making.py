@@ -225,6 +225,8 @@ class Making:
             record = ReportRecord("report", where, facts=facts, text=(said.text or "") if said is not None else "")
             self.reports.append(record)
             self.emit(record)
+        elif said is not None and said.text:
+            self.other_prints.setdefault(said.text, where)
         return constant(None)
 
 

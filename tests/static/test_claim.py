@@ -81,3 +81,39 @@ def test_lines_of_the_main_script_and_of_nobody_leave_it_at_the_main_script() ->
 def test_a_module_that_the_main_script_imports_is_part_of_it() -> None:
     both = folder("import eval_again\n" + MAIN, SECOND.format(first=SCORE, then=STEP))
     assert scoring_script(both, LINE) is None
+
+
+LOADED = """
+def load_local(path, name):
+    spec = importlib.util.spec_from_file_location(name, path)
+    if spec is None or spec.loader is None:
+        raise RuntimeError(f"cannot load {path}")
+    module = importlib.util.module_from_spec(spec)
+    spec.loader.exec_module(module)
+    return module
+"""
+BY_PATH = """
+    helper = load_local(Path(__file__).resolve().parent / "eval_again.py", "helper")
+    val_bpb = helper.adapted(scored, val_tokens, tables)
+    val_loss = val_bpb
+"""
+
+
+def test_a_script_that_is_loaded_by_its_path_is_followed() -> None:
+    main = "import importlib.util\nfrom pathlib import Path\n" + program(extra=LOADED, score=BY_PATH)
+    right = folder(main, SECOND.format(first=SCORE, then=STEP))
+    assert claimed_timeline(right, Effective()).answers["PG-C3-score-first"].status is Status.PASS
+    wrong = folder(main, SECOND.format(first=STEP, then=SCORE))
+    assert claimed_timeline(wrong, Effective()).answers["PG-C3-score-first"].status is Status.FAIL
+
+
+def test_a_claim_from_values_that_could_not_be_followed_is_nobodys_pass() -> None:
+    lost = program(score="    val_loss, val_bpb = evaluate(scored, val_tokens, tables, rank, world_size, device)\n"
+                         "    other = plugin_of_the_house(scored, val_tokens)\n"
+                         '    log(f"blended with the house model {other:.6f}")')  # fmt: skip
+    whole = Program(main=Layer("a/t.py", lost, lost.encode()), layers=[Layer("a/t.py", lost, lost.encode())])
+    own = "final_int8_zlib_roundtrip_exact val_loss:1.75870000 val_bpb:1.04160000"
+    assert claimed_timeline(whole, Effective(headline_text=own)).answers["PG-C2-normalisation"].status is Status.PASS
+    result = claimed_timeline(whole, Effective(headline_text="blended with the house model 0.912345"))
+    assert not any(v.status is Status.PASS for rule, v in result.answers.items() if rule.startswith("PG-C"))
+    assert any("could not be followed" in reason for _, _, reason in result.unknowns)

@@ -265,6 +265,18 @@ def test_a_switch_that_the_output_proves_is_on_wherever_it_is_asked() -> None:
     assert not failing(analyse(text.replace("if adapting: adapt", "if not adapting: print(net) or adapt"), shown))
 
 
+def test_words_that_only_a_switch_puts_into_a_line_prove_it() -> None:
+    before = """adapting = bool(int(os.environ.get('ADAPT', '0')))
+    rate = 0.002
+    print(f"evaluation starts{f' adapting_rate={rate} by_steps={4}' if adapting else ''}")
+    if adapting: adapt(net, stream)"""
+    text = program(ADAPT, before=before)
+    assert not failing(analyse(text))
+    shown = "evaluation starts adapting_rate=0.002 by_steps=4"
+    assert "PG-C3-prequant-ttt" in failing(analyse(text, Effective(lines=[shown])))
+    assert not failing(analyse(text, Effective(lines=["evaluation starts", "by_steps=4"])))
+
+
 def test_one_epoch_is_score_first() -> None:
     text = ILLEGAL["last of several epochs"][0]
     assert not failing(analyse(text, Effective(environment={"EPOCHS": "1"})))
