@@ -79,9 +79,12 @@ def may_be_own(crash: Crash | None) -> bool:
 
 
 def nothing_scored(texts: list[str]) -> str:
-    """Why no run of these sources can come to a score: they hold no loss, or print none of an evaluation. "" otherwise."""
+    """Why no run of these sources, the main script first, can come to a score: they hold no loss, run nothing, or print
+    no result of an evaluation. "" otherwise."""
     if not any(_LEARNING.search(text) for text in texts):
         return "its source neither trains nor evaluates a model"
+    if _only_defines(texts[0]):
+        return "its main script defines functions and calls none of them"
     if any(_SCORE.search(words) for text in texts for words in _strings(text)):
         return ""
     return "its source prints no validation loss and no bits per byte"
@@ -92,6 +95,28 @@ def own_module(name: str, documents: str) -> bool:
     root = re.escape(name.partition(".")[0]).replace("_", "[-_]")
     named = re.search(rf"(pip|uv|conda) [^\n]*\b{root}\b|^\s*{root}\s*([=<>~!\[;@]|$)", documents, re.M | re.I)
     return not (_PACKAGES.match(name) or named)
+
+
+def _only_defines(text: str) -> bool:
+    """Whether a module defines functions and does nothing with them when it is run."""
+    tree = parse_module(text).tree
+    if tree is None:
+        return False
+    own = {node.name for node in tree.body if isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)}
+    rest = [node for node in tree.body if not isinstance(node, ast.FunctionDef | ast.AsyncFunctionDef | ast.ClassDef)]
+    calls = [part for node in rest for part in ast.walk(node) if isinstance(part, ast.Call)]
+    known = all(isinstance(call.func, ast.Name | ast.Attribute) for call in calls)
+    names = {call.func.id for call in calls if isinstance(call.func, ast.Name)}
+    loops = any(isinstance(node, ast.For | ast.While | ast.With) for node in rest)
+    imported = any(isinstance(node, ast.ImportFrom) and node.level for node in rest)
+    return (
+        bool(own)
+        and known
+        and not loops
+        and not imported
+        and not (names & own)
+        and not names & {"exec", "eval", "main"}
+    )
 
 
 def _strings(text: str) -> Iterator[str]:

@@ -159,7 +159,8 @@ def _runs_nowhere(
 ) -> str:
     """Why a program that came to no score runs on no machine as submitted, "" where that is not proven."""
     text = program.main.text
-    beside = [submission.read(path).decode("utf-8", "replace") for path in submission.files if path.endswith(".py")]
+    sources = (*submission.files, *(best.plan.extra if best.plan is not None else ()))
+    beside = [submission.read(path).decode("utf-8", "replace") for path in sources if path.endswith(".py")]
     crash = _crash_of(best)
     why = nowhere.nothing_scored([text, *beside])
     if crash is None or why:

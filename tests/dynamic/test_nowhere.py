@@ -93,6 +93,14 @@ def test_sources_without_a_score() -> None:
     assert nothing_scored(["loss = 1\nprint('bits per byte', loss)\n"]) == ""
 
 
+def test_a_script_that_calls_nothing() -> None:
+    snippet = "import torch\nSIZE = int(3)\ndef evaluate(model):\n    print('val_loss', model.loss)\n"
+    assert "calls none" in nothing_scored([snippet])
+    for rest in ("evaluate(1)\n", "if __name__ == '__main__':\n    evaluate(1)\n", "for i in range(3):\n    torch.f(evaluate)\n",
+                 "result = evaluate(1)\n", "exec('evaluate(1)')\n"):  # fmt: skip
+        assert nothing_scored([snippet + rest]) == ""
+
+
 def test_missing_modules_that_no_document_installs_are_own() -> None:
     assert own_module("context_features", "pip install torch\n")
     assert not own_module("context_features", "pip install numpy context-features\n")
