@@ -40,7 +40,7 @@ def decide(case: Case) -> Finding:
     found = from_timelines(case, question, exercised(case, probed("causality")), rule=RULE.id)
     if found.status is Status.FAIL:
         return found
-    return out_of_reach(case) or (_unread(case) if found.status is Status.UNKNOWN else None) or found
+    return (_unread(case) if found.status is Status.UNKNOWN else None) or out_of_reach(case) or found
 
 
 def _unread(case: Case) -> Finding | None:

@@ -16,7 +16,7 @@ from auditor.static.attention import UNMASKED
 from auditor.static.convolution import TWO_SIDED
 from auditor.static.forward import AHEAD, BACK, BOTH, BY_CALLER, OPEN, Note, Program, Reader
 from auditor.static.machine import Machine
-from auditor.static.round_trip import ROUND_TRIP, round_trip
+from auditor.static.round_trip import CARRIED, ROUND_TRIP, carried_on, round_trip, takes_final_state
 from auditor.static.verdicts import Verdict
 from auditor.timeline import Place, Report, Timeline
 
@@ -25,7 +25,7 @@ RULE = "PG-C1-causality"
 _HIDES = frozenset({"rand", "rand_like", "bernoulli", "bernoulli_"})
 _MOST = 3
 #: What lets later tokens in unless something that was not read keeps them out.
-DOUBTS = (ROUND_TRIP, TWO_SIDED)
+DOUBTS = (ROUND_TRIP, CARRIED, TWO_SIDED)
 
 
 def causality(machine: Machine, timeline: Timeline) -> Verdict | None:
@@ -63,6 +63,12 @@ def causality(machine: Machine, timeline: Timeline) -> Verdict | None:
 
 def _told_round_trips(program: Program, reader: Reader) -> None:
     """Say so where attention without a mask stands in a model that sends the stream through slots and back."""
+    scans = any(takes_final_state(node) for _, node in program.classes)
+    for path, node in program.classes if scans else ():
+        for method in _methods(node):
+            line = carried_on(method)
+            if line is not None:
+                reader.note(OPEN, path, line, CARRIED)
     if not any(note.words == UNMASKED for note in reader.notes):
         return
     for path, node in program.classes:

@@ -12,6 +12,7 @@ import ast
 from auditor.static.attention import own_parameters
 
 ROUND_TRIP = "slots that ask the whole stream and are asked by its positions"
+CARRIED = "a state taken after the last position, with which the next pass over the same positions begins"
 # What a name comes from: (parameter, whether as a summary of all of its positions).
 Sources = frozenset[tuple[str, bool]]
 
@@ -21,6 +22,50 @@ def round_trip(method: ast.FunctionDef) -> int | None:
     reader = _Reader(own_parameters(method))
     reader.block(method.body)
     return reader.line
+
+
+def takes_final_state(node: ast.ClassDef) -> bool:
+    """A scan along the positions that begins with a state handed in and gives back the one after the last position."""
+    for call in ast.walk(node):
+        given = {k.arg: k.value for k in call.keywords} if isinstance(call, ast.Call) else {}
+        begins = given.get("initial_state")
+        ends = given.get("output_final_state")
+        if (
+            begins is not None
+            and not (isinstance(begins, ast.Constant) and begins.value is None)
+            and isinstance(ends, ast.Constant)
+            and ends.value is True
+        ):
+            return True
+    return False
+
+
+def carried_on(method: ast.FunctionDef) -> int | None:
+    """Line of `x, state = self.part(x, state)` in a loop whose rounds all have the same positions; None without one.
+
+    A loop that cuts its input in pieces hands the state from one piece to the next, which is what states are for.
+    """
+    for loop in ast.walk(method):
+        if not isinstance(loop, ast.For) or any(isinstance(part, ast.Slice) for part in ast.walk(loop)):
+            continue
+        if not (isinstance(loop.iter, ast.Call) and getattr(loop.iter.func, "id", "") in ("range", "enumerate")):
+            continue
+        for node in ast.walk(loop):
+            if not (isinstance(node, ast.Assign) and isinstance(node.value, ast.Call) and _own_part(node.value.func)):
+                continue
+            made = [
+                t.id
+                for each in node.targets
+                if isinstance(each, ast.Tuple)
+                for t in each.elts
+                if isinstance(t, ast.Name)
+            ]
+            handed = [
+                a.id for a in (*node.value.args, *(k.value for k in node.value.keywords)) if isinstance(a, ast.Name)
+            ]
+            if len(made) >= 2 and len(set(made) & set(handed)) >= 2:
+                return node.lineno
+    return None
 
 
 class _Reader:

@@ -8,7 +8,7 @@ import pytest
 
 from auditor.findings import Status
 from auditor.static.convolution import two_sided
-from auditor.static.round_trip import round_trip
+from auditor.static.round_trip import carried_on, round_trip, takes_final_state
 from tests.static.test_program_order import analyse, program
 
 RULE = "PG-C1-causality"
@@ -208,3 +208,43 @@ def test_slots_that_ask_the_stream_and_are_asked_by_it(asked: str, answer: str, 
     (method,) = ast.parse(SLOTS.format(asked=asked, answer=answer)).body
     assert isinstance(method, ast.FunctionDef)
     assert round_trip(method) == line
+
+
+SCAN = """
+class Memory(nn.Module):
+    def forward(self, x, state):
+        o, after = delta_scan(q=x, k=x, v=x, initial_state={begins}, output_final_state={ends})
+        return x + o, after
+
+class Looped(nn.Module):
+    def forward(self, x):
+        state = torch.zeros(4)
+        {loop}
+            {step}
+        return x
+"""
+
+
+@pytest.mark.parametrize(
+    ("loop", "step", "line"),
+    [
+        ("for n in range(self.loops):", "x, state = self.memory(x, state)", 11),
+        ("for n, part in enumerate(self.parts):", "x, state = self.memory(x, state=state)", 11),
+        ("for n in range(self.loops):", "x, _ = self.memory(x, None)", None),
+        ("for a in range(0, 64, 8):", "x, state = self.memory(x[:, a : a + 8], state)", None),
+        ("for part in x.split(8):", "part, state = self.memory(part, state)", None),
+    ],
+)
+def test_a_state_of_the_whole_stream_in_the_next_pass_over_it(loop: str, step: str, line: int | None) -> None:
+    memory, looped = ast.parse(SCAN.format(begins="state", ends="True", loop=loop, step=step)).body
+    assert isinstance(memory, ast.ClassDef) and isinstance(looped, ast.ClassDef)
+    assert takes_final_state(memory) and not takes_final_state(looped)
+    (method,) = looped.body
+    assert isinstance(method, ast.FunctionDef)
+    assert carried_on(method) == line
+
+
+@pytest.mark.parametrize(("begins", "ends"), [("None", "True"), ("state", "False")])
+def test_scans_that_begin_anew_or_give_no_state_back(begins: str, ends: str) -> None:
+    text = SCAN.format(begins=begins, ends=ends, loop="for n in range(2):", step="pass")
+    assert not takes_final_state(ast.parse(text).body[0])
