@@ -96,6 +96,8 @@ class Few(Future):
         mark.table[stream[:-1], stream[1:]] = UNKNOWN
         ids = _words(self.vocab_size, mark)
         drawn = np.flatnonzero((stream != BOS) & (np.arange(len(stream)) > 0))
+        # The highest id occurs once: some programs tell the size of the vocabulary by it.
+        stream[drawn[0]], drawn = stream.max(), drawn[1:]
         stream[drawn] = np.random.default_rng(self.seed).choice(ids, len(drawn))
         self.start, self.cost, self.familiar = 1, np.zeros(len(stream)), np.ones(len(stream), dtype=bool)
         self.cost[drawn] = math.log(len(ids))

@@ -195,22 +195,28 @@ def test_document_marks_alone_are_no_late_tokens() -> None:
     assert not lateness(events, counted, 10, np.array([5, 6])).late.any()
 
 
-@pytest.mark.parametrize("other,mixed", [([5, 6], True), ([6, 5], False)], ids=["same tokens", "other tokens"])
-def test_experts_that_each_have_a_loss_of_a_token_are_mixed_into_one(other: list[int], mixed: bool) -> None:
+@pytest.mark.parametrize(
+    "one,other,kept",
+    [([5, 6], [5, 6], [0, 1]), ([5, 6], [6, 5], None), ([5, -1], [5, -1], [0])],
+    ids=["same tokens", "other tokens", "padding"],
+)
+def test_experts_that_each_have_a_loss_of_a_token_are_mixed_into_one(
+    one: list[int], other: list[int], kept: list[int] | None
+) -> None:
     torch = pytest.importorskip("torch")
     from auditor.dynamic.inside.traces import Traces
 
     counted: list[list[int]] = []
     traces = Traces(lambda ids, value, how, terms=None: counted.append(ids.tolist()))
     model, table = torch.tensor([1.0, 2.0]), torch.tensor([3.0, 4.0])
-    traces.begin(model, 2, np.array([5, 6]))
+    traces.begin(model, 2, np.array(one))
     traces.begin(table, 2, np.array(other))
     both = torch.stack([model, table], dim=-1)
     traces.follow("stack", torch.stack, ([model, table],), {"dim": -1}, both)
     result = torch.logsumexp(both, -1)
     traces.follow("logsumexp", torch.logsumexp, (both, -1), {}, result)
-    assert (traces.of(result) is not None) is mixed
-    if mixed:
+    assert (traces.of(result) is not None) is (kept is not None)
+    if kept:
         total = result.sum()
         traces.follow("sum", torch.sum, (result,), {}, total)
-        assert counted == [[0, 1]]
+        assert counted == [kept]

@@ -174,9 +174,11 @@ class Traces:
         highest = shadow.amax(dim, keepdim=keepdim)
         last = token.amax(dim, keepdim=keepdim)
         first = torch.where(token == NONE, _BEYOND, token).amin(dim, keepdim=keepdim)
-        if not bool(((highest == lowest) | (highest == NONE) | ((first == last) & (last != NONE))).all()):
+        alone = (highest == lowest) | (highest == NONE)
+        # Padding has no place.
+        if not bool((alone | (first == last) | (last == NONE)).all()):
             return False
-        self._put(result, torch.where(highest == NONE, NONE, lowest))
+        self._put(result, torch.where((highest == NONE) | (~alone & (last == NONE)), NONE, lowest))
         return True
 
     def _join(self, func: Callable, args: tuple, kwargs: dict, result: Any) -> None:
