@@ -9,6 +9,7 @@ from dataclasses import dataclass, field
 from typing import Any
 
 from auditor.documents.model import Claim, ForensicFact, Metadata, Readme, TrainLog
+from auditor.documents.shell import Shell
 from auditor.findings import Witness
 from auditor.submission import Submission
 from auditor.timeline import Timeline
@@ -24,6 +25,7 @@ class Case:
         program: source layers of the main script and its companions (`auditor.unpack`).
         metadata: every submission.json found in the folder, the main one first.
         readme: the folder's README, or None.
+        scripts: shell scripts of the folder, in which the command of the claimed run may stand.
         logs: every train log of the folder.
         ledger: claims beside evidence (`auditor.documents.ledger`).
         headline: the claimed BPB and the log line of each reported run (`auditor.documents.ledger.Headline`).
@@ -39,6 +41,7 @@ class Case:
     program: Program
     metadata: list[Metadata] = field(default_factory=list)
     readme: Readme | None = None
+    scripts: list[Shell] = field(default_factory=list)
     logs: list[TrainLog] = field(default_factory=list)
     ledger: list[Claim] = field(default_factory=list)
     headline: Any = None

@@ -85,6 +85,7 @@ def _documents(desk: _Desk, case: Case, call: Call) -> None:
         case.readme = (
             desk.ask("the description", lambda: with_description(case.readme, call.description)) or case.readme
         )
+    case.scripts = desk.read(_run_scripts(submission), lambda path: read_shell(path, submission.read(path)))
     case.logs = desk.read(submission.logs, lambda path: _log(submission, path))
     desk.problems += [problem for log in case.logs for problem in _unread(log)]
     case.facts = desk.ask("the program's facts", lambda: program_facts(program, submission)) or {}
@@ -125,8 +126,8 @@ def _static(desk: _Desk, case: Case, call: Call) -> None:
     from auditor.static.effective import effective_settings
 
     def read() -> Any:
-        scripts = desk.read(_run_scripts(case.submission), lambda path: read_shell(path, case.submission.read(path)))
-        return claimed_timeline(case.program, effective_settings(case.readme, case.logs, case.headline, scripts))
+        settings = effective_settings(case.readme, case.logs, case.headline, case.scripts)
+        return claimed_timeline(case.program, settings)
 
     if case.program.main is None:
         case.absent[Witness.STATIC] = "there is no readable script"

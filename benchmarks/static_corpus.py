@@ -80,7 +80,7 @@ def judged(submission: Submission) -> dict:
     result = None
     reading = 0.0
     if case.program.main is not None:
-        settings = effective_settings(case.readme, case.logs, case.headline)
+        settings = effective_settings(case.readme, case.logs, case.headline, case.scripts)
         before = time.process_time()
         result = static_timeline(case.program, settings)
         reading = time.process_time() - before

@@ -106,7 +106,7 @@ def _explain(submission: Submission, path: str, line: int, console: Console) -> 
 
     case = build_case(submission)
     layer = _layer(case, path)
-    settings = effective_settings(case.readme, case.logs, case.headline)
+    settings = effective_settings(case.readme, case.logs, case.headline, case.scripts)
     try:
         report = explain_line(case.program, layer, line, settings)
     except NoStatement as error:

@@ -173,8 +173,8 @@ def testimony_of(
     """
     from auditor.static.effective import effective_settings
 
-    settings = effective_settings(case.readme, case.logs, case.headline)
-    effective = {**_launched(case.submission), **settings.environment, **settings.logged}
+    settings = effective_settings(case.readme, case.logs, case.headline, case.scripts)
+    effective = {**settings.environment, **settings.logged}
     effective |= _proved(case, settings.lines, effective, settings.logged)
     claim = next(iter(case.headline.reported.values()), None) if case.headline is not None else None
     label = getattr(claim.result, "label", "") if claim is not None else ""
@@ -188,19 +188,6 @@ def testimony_of(
         progress=progress,
         options=settings.options,
     )
-
-
-def _launched(submission: Submission) -> dict[str, str]:
-    """Variables of the one script of the folder that starts the program; of several nobody knows which made the claim."""
-    from auditor.documents.shell import read_shell
-    from auditor.dynamic.tries import launchers
-
-    inside = f"{submission.folder}/" if submission.folder else ""
-    found = [path for path in launchers(submission) if path.startswith(inside)]
-    if len(found) != 1:
-        return {}
-    variables = read_shell(found[0], submission.read(found[0])).environment
-    return {name: str(getattr(value, "text", value)) for name, value in variables.items()}
 
 
 def _proved(case: Case, lines: list[str], effective: dict[str, str], logged: dict[str, str]) -> dict[str, str]:

@@ -128,7 +128,7 @@ def make_rerun_plan(
     from auditor.static.effective import effective_settings
     from auditor.static.settings import declared_settings
 
-    effective = effective_settings(case.readme, case.logs, case.headline)
+    effective = effective_settings(case.readme, case.logs, case.headline, case.scripts)
     settings = declared_settings(program.main.text, submission.main_script)
     documented = {
         name: value for name, value in effective.environment.items() if name not in _RANK_VARIABLES + _HOST_VARIABLES

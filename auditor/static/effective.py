@@ -59,8 +59,8 @@ class Effective:
 def effective_settings(readme: Any, logs: list[Any], headline: Any = None, scripts: Sequence[Shell] = ()) -> Effective:
     """Settings from the documents (`auditor.documents.model` types); every argument may be empty.
 
-    `scripts` are the shell scripts of the folder. The one that the README starts, or else the only one that starts
-    anything, sets what the README's commands leave open; further ones are alternatives.
+    `scripts` are the shell scripts of the folder. The one that the README starts, or else the only one, where it starts
+    one run or the README starts none, sets what the README's commands leave open; further ones are alternatives.
     """
     found = Effective(environment=dict(_STANDARD))
     if readme is not None:
@@ -90,7 +90,11 @@ def _run_scripts(found: Effective, readme: Any, scripts: list[Shell]) -> None:
     commands = [command.excerpt or command.key or "" for command in readme.commands] if readme is not None else []
     named = [s for s in scripts if any(s.launches[0].path.rsplit("/", 1)[-1] in text for text in commands)]
     started = any(_STARTS.search(text) for text in commands)
-    chosen = named[0] if named else scripts[0] if len(scripts) == 1 and not started else None
+    # The only script says more than a bare command; one with several starts has modes, and nobody knows which.
+    alone = len(scripts) == 1 and (not started or len(scripts[0].launches) == 1)
+    chosen = named[0] if named else scripts[0] if alone else None
+    if chosen is not None and started and not named:
+        found.alternatives.append(dict(found.environment))
     for script in scripts:
         own = {name: str(getattr(value, "text", value)) for name, value in script.environment.items()}
         if script is chosen:

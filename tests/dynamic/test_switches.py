@@ -106,15 +106,3 @@ def test_source_that_does_not_parse():
 )
 def test_plain_values(written, value):
     assert plain(written) == value
-
-
-def test_the_one_script_that_starts_the_program_sets_what_documents_leave_out():
-    from auditor.dynamic.witness import _launched
-    from auditor.submission import Submission
-
-    folder = "records/track_10min_16mb/2026-04-01_Small"
-    start = b"export CACHE_EVAL=1\nexport CACHE_ORDER=9\ntorchrun --nproc_per_node=8 train_gpt.py\n"
-    files = {f"{folder}/train_gpt.py": PROGRAM, f"{folder}/run.sh": start, f"{folder}/setup.sh": b"pip install x\n"}
-    found = _launched(Submission.from_files(files))
-    assert (found["CACHE_EVAL"], found["CACHE_ORDER"]) == ("1", "9")
-    assert _launched(Submission.from_files(files | {f"{folder}/ablation.sh": start})) == {}

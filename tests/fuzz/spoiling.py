@@ -63,7 +63,7 @@ def sites_of(case: Case) -> tuple[Case, Sites]:
         raise Inapplicable("the program does not parse")
     text = ast.unparse(tree)
     plain = with_program(case, text)
-    effective = effective_settings(case.readme, case.logs, case.headline)
+    effective = effective_settings(case.readme, case.logs, case.headline, case.scripts)
     machine = static_timeline(plain.program, effective, keep=True).machine
     found = Sites(text, ast.parse(text))
     assert machine is not None

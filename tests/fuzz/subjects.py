@@ -61,7 +61,7 @@ def with_program(case: Case, text: str, silent: bool = False) -> Case:
         fresh = replace(fresh, logs=[], ledger=[], forensics=[], headline=None, statistics=None)
     fresh.facts = program_facts(program, case.submission)
     fresh.facts["byte_table"] = byte_table(program)
-    result = static_timeline(program, effective_settings(case.readme, case.logs, case.headline))
+    result = static_timeline(program, effective_settings(case.readme, case.logs, case.headline, case.scripts))
     fresh.facts["static"] = result
     fresh.timelines[Witness.STATIC] = result.timeline
     return fresh
@@ -69,7 +69,7 @@ def with_program(case: Case, text: str, silent: bool = False) -> Case:
 
 def settings_names(case: Case) -> tuple[str, ...]:
     """Names of settings that logs and README state: part of what the program shows, not of how it is written."""
-    effective = effective_settings(case.readme, case.logs, case.headline)
+    effective = effective_settings(case.readme, case.logs, case.headline, case.scripts)
     return tuple(effective.logged)
 
 

@@ -14,6 +14,7 @@ SEED="${SEED:-42}" \\
 CACHE=1 \\
 torchrun --standalone --nproc_per_node=8 train_gpt.py
 """
+MODES = b"CACHE=0 WIDTH=64 python train_gpt.py\n"
 STEPS = "".join(f"step:{n}00/900 train_loss:2.{n}000 train_time:{n}00ms step_avg:1.00ms\n" for n in range(1, 6))
 RESULT = "final_exact val_loss:1.75870000 val_bpb:1.04160000\n"
 
@@ -38,14 +39,18 @@ def test_the_script_that_the_readme_starts_sets_what_the_readme_leaves_open() ->
 def test_the_only_script_is_the_command_where_none_is_documented() -> None:
     assert environment("# A model\n", script("run.sh"))["CACHE"] == "1"
     assert "CACHE" not in environment("# A model\n", script("run.sh"), script("ablation.sh"))
-    assert "CACHE" not in environment("```bash\ntorchrun train_gpt.py\n```\n", script("run.sh"))
+    assert environment("```bash\ntorchrun train_gpt.py\n```\n", script("run.sh"))["CACHE"] == "1"
+    assert environment("```bash\nCACHE=3 torchrun train_gpt.py\n```\n", script("run.sh"))["CACHE"] == "3"
+    assert "CACHE" not in environment("```bash\ntorchrun train_gpt.py\n```\n", script("run.sh", RUN + MODES))
     assert "CACHE" not in environment("# A model\n", script("setup.sh", b"export CACHE=1\npip install numpy\n"))
 
 
-def test_further_scripts_are_alternatives() -> None:
+def test_further_scripts_and_the_bare_command_are_alternatives() -> None:
     readme = read_readme("README.md", b"```bash\ntorchrun train_gpt.py\n```\n")
-    found = effective_settings(readme, [], None, [script("run.sh")])
-    assert any(each.get("CACHE") == "1" for each in found.alternatives)
+    bare = effective_settings(readme, [], None, [script("run.sh")])
+    assert any("CACHE" not in each for each in bare.alternatives)
+    several = effective_settings(readme, [], None, [script("run.sh"), script("ablation.sh", b"python train_gpt.py\n")])
+    assert any(each.get("CACHE") == "1" for each in several.alternatives)
 
 
 def test_another_log_of_the_same_run_testifies_too() -> None:
