@@ -25,7 +25,6 @@ class Case:
         program: source layers of the main script and its companions (`auditor.unpack`).
         metadata: every submission.json found in the folder, the main one first.
         readme: the folder's README, or None.
-        scripts: shell scripts of the folder, in which the command of the claimed run may stand.
         logs: every train log of the folder.
         ledger: claims beside evidence (`auditor.documents.ledger`).
         headline: the claimed BPB and the log line of each reported run (`auditor.documents.ledger.Headline`).
@@ -35,13 +34,13 @@ class Case:
             runs, log templates), by name.
         timelines: witness -> timeline.
         absent: witness -> why it did not testify.
+        scripts: shell scripts of the folder, in which the command of the claimed run may stand.
     """
 
     submission: Submission
     program: Program
     metadata: list[Metadata] = field(default_factory=list)
     readme: Readme | None = None
-    scripts: list[Shell] = field(default_factory=list)
     logs: list[TrainLog] = field(default_factory=list)
     ledger: list[Claim] = field(default_factory=list)
     headline: Any = None
@@ -50,6 +49,7 @@ class Case:
     facts: dict[str, Any] = field(default_factory=dict)
     timelines: dict[Witness, Timeline] = field(default_factory=dict)
     absent: dict[Witness, str] = field(default_factory=dict)
+    scripts: list[Shell] = field(default_factory=list)
 
     @property
     def runs(self) -> list:
