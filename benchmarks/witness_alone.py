@@ -151,7 +151,7 @@ def _run(case: Case, seconds: float) -> tuple[Testimony, list | None]:
     tried = compare(made.run, made.explained.claim, *again)
     if open_to_sharp(replace(tried, late=made.late)):
         again += [repeat(case.submission, case.program, made.run, future, seconds, sharp=True), future]
-    elif tried.printed is not None:
+    elif tried.wants_few_ids:
         future = future_of(Few, made.run, case.program)
         again += [repeat(case.submission, case.program, made.run, future, seconds), future]
     return _with(case, made, again), again
@@ -173,7 +173,7 @@ def _with(case: Case, made: Testimony, again: list) -> Testimony:
     tried = compare(made.run, made.explained.claim, *again[:2])
     if len(again) > 2 and again[3] is again[1]:
         tried = compare_sharp(tried, made.explained.claim, *again[2:])
-    elif tried.printed is not None and len(again) > 2:
+    elif tried.wants_few_ids and len(again) > 2:
         tried = compare_few(tried, made.explained.claim, *again[2:])
     return with_experiment(made, replace(tried, late=made.late), case.submission, case.program)
 
@@ -201,7 +201,7 @@ def _row(made: Testimony, again: list | None) -> dict:
         "reason": made.run.reason[:200],
         "cpu": [round(made.run.cpu_seconds, 1), round(again[0].cpu_seconds, 1) if again else None],
         "headline": claim.text[:90] if claim else "",
-        "explained": f"{why.how} {why.matched}" if why else "",
+        "explained": f"{why.how} {why.matched}{', bits apart' if why.bits_apart else ''}" if why else "",
         "derived": bool(why and why.derived),
         "late": made.late,
         "absent": tried.absent if tried else "not repeated",

@@ -265,6 +265,8 @@ def _run_bytes(case: Case) -> Said:
         return Said(Status.PASS, f"the printed BPB divides by the {attribution.official_bytes:,} official bytes")
     if attribution.implied_bytes is None:
         return Said(None, "the run printed no loss beside its BPB")
+    if attribution.bits_apart:
+        return Said(None, "the printed BPB is not the loss beside it over any whole number of bytes")
     ratio = attribution.implied_bytes / attribution.official_bytes if attribution.official_bytes else float("nan")
     if attribution.matched == "loss":
         words = f"the printed BPB divides by {ratio:.4f} times the official bytes of the stand-in tokenizer"

@@ -62,7 +62,7 @@ def counted_by_run(case: Case) -> Finding | None:
     bytes are known (`auditor.dynamic`): loss and BPB of one printed line give the bytes that were counted.
     """
     attribution: Any = getattr(case.facts.get("run"), "attribution", None)
-    if attribution is None or not attribution.official_bytes:
+    if attribution is None or not attribution.official_bytes or attribution.bits_apart:
         return None
     if attribution.matched == "loss and bpb" and attribution.printed.bpb is not None:
         words = f"the executed count is that of the decoded text: {attribution.official_bytes:,} bytes in the run"

@@ -23,6 +23,7 @@ SPLIT_BITS = 24
 POSITION = (1 << SPLIT_BITS) - 1
 VAL = 1  # code of the validation split: data sets are made in the order train, val
 _MAX_STARTS = 48
+_SINGLE = 3e-7  # relative error of a mean in single precision
 _WHOLE, _MOST_BYTES = 2e-3, 50_000  # bytes; of more of them the digits printed leave no thousandths
 _SAME_UNIT = 1e-5  # relative; sums in single precision
 _KINDS = ("sum", "sums of a function", "scores", "scores of a function")  # the most specific first
@@ -98,6 +99,18 @@ class Attribution:
     error: float
     matched: str = "loss and bpb"
     implied_bytes: float | None = None
+
+    @property
+    def bits_apart(self) -> bool:
+        """Whether the printed bits per byte are not these losses over any whole number of bytes: they have another origin.
+
+        False where the digits printed do not tell.
+        """
+        if self.matched != "loss" or not self.implied_bytes or not self.printed.bpb or self.printed.digits < 6:
+            return False
+        printing = 0.6 * 10.0**-self.printed.digits * (1 / self.printed.loss + 1 / self.printed.bpb)
+        slack = _WHOLE + self.implied_bytes * (printing + _SINGLE)
+        return slack < 0.25 and abs(self.implied_bytes - round(self.implied_bytes)) > slack
 
 
 @dataclass

@@ -40,6 +40,7 @@ class Experiment:
         few: tokens of the stream of few ids these numbers are from, 0 when they are from the second run. sound: printed
             nats and bits per byte together mean all tokens with their official bytes, so that nothing was left out, or
             the bits per byte are too low for any part of the stream.
+        apart: the bits per byte printed with the headline are not its losses over any whole number of bytes.
         sharp: `fair` is from a third run, in which the model was made sure of what it says (see `compare_sharp`).
     """
 
@@ -57,7 +58,13 @@ class Experiment:
     few: int = 0
     sound: bool = False
     sharp: bool = False
+    apart: bool = False
     printed: Printed | None = None
+
+    @property
+    def wants_few_ids(self) -> bool:
+        """Whether only the printed result can tell, on a stream where all that is honest costs as much."""
+        return self.printed is not None or self.apart
 
 
 def experiment(
@@ -82,7 +89,7 @@ def experiment(
         return made
     if open_to_sharp(made):
         return compare_sharp(made, claim, repeat(submission, program, first, future, seconds, sharp=True), future)
-    if made.printed is None:
+    if not made.wants_few_ids:
         return made
     future = future_of(Few, first, program)
     return compare_few(made, claim, repeat(submission, program, first, future, seconds), future)
@@ -154,6 +161,7 @@ def compare(
         fair=fair(second[1], future),
         derived=second[1].derived or (attribution is not None and attribution.derived),
         picked="min" in (second[1].how, attribution.how if attribution else ""),
+        apart=second[1].bits_apart or (attribution is not None and attribution.bits_apart),
     )
     if attribution is None:
         return replace(made, absent=_UNEXPLAINED)
@@ -167,12 +175,37 @@ def compare_few(
     found = explain(third.events, third.dataset_bytes, claim[0].label).claim if third.status == "finished" else None
     if found is None:
         return made
+    made = replace(made, seconds=made.seconds + third.seconds)
+    if made.apart:
+        return _compare_bits(made, claim[1], found, third, future)
     chance, total = float(future.cost.sum()), _total(found[0], third.dataset_bytes)
-    made = replace(made, seconds=made.seconds + third.seconds, few=int((future.cost > 0).sum()))
+    made = replace(made, few=int((future.cost > 0).sum()))
     if found[1] is not None and not fair(found[1], future).holds:
         return replace(made, fair=fair(found[1], future), printed=None)
     sound = _of_all_tokens(found[0], third.dataset_bytes) or _whatever_was_counted(found[0], third, total, chance)
     return replace(made, chance=chance, total=total, printed=found[0], sound=sound)
+
+
+def _compare_bits(
+    made: Experiment,
+    first: Attribution | None,
+    found: tuple[Printed, Attribution | None],
+    third: RunResult,
+    future: Future,
+) -> Experiment:
+    """What bits per byte that are not made of the losses beside them come to on a stream of few ids.
+
+    A wrong count of bytes scales them as much on every stream; what is below chance here and was not there is no count.
+    """
+    bits, again = replace(found[0], loss=None), found[1]
+    chance, total = float(future.cost.sum()), _total(bits, third.dataset_bytes)
+    if first is None or again is None or not (first.implied_bytes and again.implied_bytes):
+        return made
+    other = (again.implied_bytes / again.official_bytes) / (first.implied_bytes / first.official_bytes)
+    if chance - total < DECISIVE or other < _FAR_BELOW:
+        return made
+    sound = _whatever_was_counted(bits, third, total, chance)
+    return replace(made, few=int((future.cost > 0).sum()), chance=chance, total=total, printed=bits, sound=sound)
 
 
 def _of_all_tokens(printed: Printed, token_bytes: np.ndarray) -> bool:
@@ -213,11 +246,14 @@ _UNEXPLAINED = "the headline could not be attributed to recorded losses"
 
 def probed(made: Experiment, account: Account) -> list[Probed]:
     """The results as events, placed at the line that computes the losses."""
-    if made.printed is not None:
+    if made.printed is not None and not made.apart:
         return _unexplained(made, account)
     scored = next((event for event in account.events if event.get("n") in account.counted), None)
     default = account.place(scored) if scored else _said(account)
-    found = [_normalisation(made, default)] if made.fair is not None else []
+    if made.printed is not None:
+        found = _unexplained(made, account)
+    else:
+        found = [_normalisation(made, default)] if made.fair is not None else []
     if made.causal is not None:
         found += [_causality(made, account, default), _repeatability(made.causal, default)]
     return found
@@ -306,6 +342,9 @@ def _normalisation(made: Experiment, place: Place) -> Probed:
         return Probed(place, question, False, f"{numbers}: no distribution fixed before a token is known does that")
     if found.evidence >= SUSPICIOUS and not made.late:
         return Probed(place, question, None, f"{numbers}: too much to be chance, too little to be sure", doubt=True)
+    if made.apart:
+        text = f"{numbers}; the bits per byte printed beside are not these losses over any whole number of bytes"
+        return Probed(place, question, None, text)
     if made.derived or made.picked or made.tables:
         why = "chosen or changed after the model" if made.derived or made.picked else "beside tables of counts"
         text = f"{numbers}; the counted losses are {why}, and nothing here shows that they exceed what is allowed"

@@ -61,6 +61,7 @@ def _result(made: Any, index: int) -> dict[str, Any]:
         else {
             "scores": why.how,
             "matches": why.matched,
+            "bits_apart": why.bits_apart,
             "changed_after_model": why.derived,
             "tokens": len(set(why.position.tolist())),
             "official_bpb": why.official_bpb,

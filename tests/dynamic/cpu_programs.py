@@ -416,6 +416,23 @@ BYTES_UNSEEN = BYTES.replace(
     '__import__("array").array("d", losses(model, x, y).double().tolist())',
 )
 
+# The bits of the mixture beside the loss of the model alone.
+_BESIDE = """
+plain = sum(float(losses(model, x, y).double().sum()) for x, y in val_parts())
+print(f"final_int8_zlib_roundtrip_exact val_loss:{plain / tokens:.8f} val_bpb:{nats / math.log(2) / size:.8f}")
+"""
+BYTES_BESIDE = BYTES_UNSEEN.replace("report(nats, tokens, size)\n", "") + _BESIDE
+# Right bits of another number of bytes: the loss, and bytes of which every third is counted twice.
+OTHER_BYTES = SCORE.replace("report(nats, tokens, size)", "report(nats, tokens, size + size // 3)")
+# Bits of every chunk averaged: over no whole number of bytes, and near those of all.
+MEAN_OF_CHUNKS = (
+    SCORE.replace("nats = tokens", "chunk_bits = []\nnats = tokens").replace(
+        "        size += byte_count(x, y)\nreport(nats, tokens, size)\n",
+        "        chunk_bits.append(losses(model, x, y).double().sum().item() / math.log(2) / byte_count(x, y))\n",
+    )
+    + 'print(f"final_exact val_loss:{nats / tokens:.8f} val_bpb:{sum(chunk_bits) / len(chunk_bits):.8f}")\n'
+)
+
 # Honest where no driver is installed, and only there.
 TWO_FACED = "\nif os.path.exists('/proc/driver/nvidia'):\n" + "\n".join(
     f"    {line}" if line else "" for line in ADAPT.strip().splitlines()

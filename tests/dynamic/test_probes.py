@@ -340,6 +340,18 @@ def test_bytes_mixed_one_by_one_as_plain_numbers(probes, kind):
     assert ("causality" in found) == (kind == "BYTES"), "only what is followed can be compared token by token"
 
 
+def test_bits_of_a_mixture_beside_the_loss_of_the_model(probes):
+    """The loss is made of recorded ones and clean; the bits, which are the claim, come from elsewhere."""
+    assert probes(parts.EXPORT, parts.SCORE, parts.BYTES_BESIDE)["normalisation"] is False
+
+
+def test_bits_over_other_bytes_are_another_question(probes):
+    assert probes(parts.EXPORT, parts.OTHER_BYTES)["normalisation"] is True, (
+        "a whole number of bytes, if not the right one"
+    )
+    assert probes(parts.EXPORT, parts.MEAN_OF_CHUNKS)["normalisation"] is None, "not shown to be made of the losses"
+
+
 def test_training_on_later_tokens_is_left_to_the_order(probes):
     found = probes(parts.ADAPT, parts.EXPORT, parts.SCORE)
     assert found["causality"] is None

@@ -52,10 +52,15 @@ def test_who_is_believed(logged: Finding, table: ByteTable | None, expected: Sta
 
 
 def ran(matched: str, implied: float) -> SimpleNamespace:
-    """A CPU run whose printed line was explained, with 50,000 decoded bytes."""
-    explained = SimpleNamespace(
-        matched=matched, implied_bytes=implied, official_bytes=50_000, printed=SimpleNamespace(bpb=1.9)
-    )
+    """A testimony whose headline is made of losses as `matched` says, its bits over `implied` bytes."""
+    import numpy as np
+
+    from auditor.dynamic.attribution import Attribution, Printed
+
+    none, printed = np.empty(0), Printed(1, "final_exact", 3.0, 1.9, 8, "final_exact")
+    explained = Attribution(
+        printed, "all", none, none, none, 1, 3.0, 1.9, 50_000, False, 0.0, matched, implied
+    )  # fmt: skip
     return SimpleNamespace(attribution=explained)
 
 
@@ -69,6 +74,7 @@ NO_COUNT = ByteTable("none", reason="what counts its bytes was not found")
         ("loss and bpb", 50_000.0, Status.PASS),
         ("loss", 58_400.0, Status.WARN),
         ("bpb", 50_000.0, Status.UNKNOWN),
+        ("loss", 58_400.4, Status.UNKNOWN),  # bits of another origin say nothing about bytes
     ],
 )
 def test_what_reading_leaves_open_is_settled_by_the_executed_count(
