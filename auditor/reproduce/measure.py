@@ -146,12 +146,15 @@ def _kept_log(folder: Path) -> LogRun | None:
     return max(found, key=lambda run: len(run.results), default=None)
 
 
+# A rank that is ended while it writes its traceback leaves the first line of it behind the other rank's error.
+_NO_ERROR = re.compile(r"^Traceback \(most recent call last\):?$")
 _LOST_PEER = re.compile(r"DistNetworkError|DistBackendError|Connection (?:reset|closed|refused)|ProcessGroup|^\[W")
 
 
 def _why(errors: list[str], codes: tuple[int, ...], events: list[dict]) -> str:
     told = next((event["reason"] for event in events if event["kind"] == "sandbox" and event["reason"]), "")
     said = [line.strip()[:200] for line in errors if line.strip() and not line.startswith(" ")]
+    said = [line for line in said if not _NO_ERROR.match(line)]
     # When one rank fails the others lose it: their complaint about the connection is not why.
     own = [line for line in said if not _LOST_PEER.search(line)]
     last = next(reversed(own or said), "")

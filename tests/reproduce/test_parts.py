@@ -180,6 +180,16 @@ def test_a_run_cut_short_keeps_its_log_and_says_why(tmp_path: Path) -> None:
     assert list(seed_checks(made, PLAN)) == []
 
 
+def test_the_error_counts_not_the_beginning_of_a_traceback_that_was_cut_off(tmp_path: Path) -> None:
+    """Two ranks write at once, and the second one is ended while it does."""
+    said = ["Traceback (most recent call last):", "  assert False", "AssertionError: seed two"]
+    events = [{"kind": "line", "process": 0, "stream": "err", "text": text, "t": 1.0} for text in said]
+    events += [{"kind": "line", "process": 1, "stream": "err", "text": said[0], "t": 1.0}]
+    events += [{"kind": "end", "codes": [1, 1], "t": 2.0}]
+    (tmp_path / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
+    assert measure(tmp_path, "2").reason.endswith("AssertionError: seed two")
+
+
 def test_the_artifact_is_told_from_counters_and_checkpoints() -> None:
     from auditor.reproduce.measure import _artifact
 
