@@ -195,6 +195,13 @@ def _groups(events: list[dict[str, Any]]) -> Iterator[Occurrences]:
     yield from (flat.of_sums(chosen, "sum") for chosen in by_line)
     by_function = _partition(sums, lambda event: _function(names.get(event["site"], ())))
     yield from (flat.of_sums(chosen, "sums of a function") for chosen in by_function if chosen not in by_line)
+    # Numbers that were taken out at one line and added up, changed or not, at others count where they were added.
+    added = [[event for event in chosen if not event.get("taken")] for chosen in by_function]
+    yield from (
+        flat.of_sums(chosen, "sums of a function")
+        for chosen, every in zip(added, by_function, strict=True)
+        if 0 < len(chosen) < len(every) and chosen not in by_line
+    )
     by_score = _partition(scores, lambda event: (event["site"], event["grad"]))
     yield from (flat.of_scores(chosen, "scores") for chosen in by_score)
     by_score_function = _partition(scores, lambda event: (_function(names.get(event["site"], ())[1:]), event["grad"]))

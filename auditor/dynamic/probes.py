@@ -275,7 +275,8 @@ def evidence(odds: np.ndarray, familiar: np.ndarray) -> float:
     """
     ends = []
     for stake in _STAKES:
-        gains = np.log1p(stake * (odds - 1.0))
+        with np.errstate(divide="ignore"):  # all staked on a token that was given nothing
+            gains = np.log1p(stake * (odds - 1.0))
         ends += [float(gains.sum()), float(gains[familiar].sum())]
     return _log_mean_exp(ends)
 

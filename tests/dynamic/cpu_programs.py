@@ -416,6 +416,35 @@ BYTES_UNSEEN = BYTES.replace(
     '__import__("array").array("d", losses(model, x, y).double().tolist())',
 )
 
+# Losses kept in an array and mixed one by one with counts of the pairs seen before.
+_STORED = (
+    _PARTS
+    + """
+stored = np.full(val.numel() - 1, -1.0)
+for start, (x, y) in zip(range(0, val.numel() - 1, 128), val_parts()):
+    with torch.no_grad():
+        nll = losses(model, x, y).cpu().numpy()
+    for k in range(len(nll)):
+        if stored[start + k] < 0:
+            stored[start + k] = nll[k]
+ids, seen = val.cpu().numpy(), {{}}
+nats = tokens = 0
+for place in range(len(stored)):
+    nll, target = stored[place], int(ids[place + 1])
+    counts = seen.setdefault(int(ids[place]), {{}})
+    p = counts.get(target, 0) / max(sum(counts.values()), 1)
+    if {when}:
+        nats -= math.log(0.2 * math.exp(-nll) + 0.8 * p)
+    else:
+        nats += nll
+    tokens += 1
+    counts[target] = counts.get(target, 0) + 1
+report(nats, tokens, sum(byte_count(x, y) for x, y in val_parts()))
+"""
+)
+STORED_AT_TARGET = _STORED.format(when="p > 0")
+STORED_BY_CONTEXT = _STORED.format(when="counts")
+
 # The bits of the mixture beside the loss of the model alone.
 _BESIDE = """
 plain = sum(float(losses(model, x, y).double().sum()) for x, y in val_parts())

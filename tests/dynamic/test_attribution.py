@@ -154,6 +154,53 @@ def test_numbers_know_whose_loss_they_are() -> None:
     assert max(one, other) is other and f"{one:.1f}" == "2.0" and type(pickle.loads(pickle.dumps(one))) is float
 
 
+@pytest.mark.parametrize("kind", [np.float64, np.float32])
+def test_elements_of_an_array_know_whose_loss_they_are(kind: type) -> None:
+    from auditor.dynamic.inside.arrays import LossArray, trace
+    from auditor.dynamic.inside.numbers import Traced
+
+    told = []
+    losses = trace(np.array([1.0, 2.0], dtype=kind), np.array([7, 8]), lambda *what: told.append(what))
+    kept = np.full(3, -1.0).view(LossArray)
+    kept[1] = losses[0]
+    assert kept[0] == -1.0 and not isinstance(kept[0], Traced), "nothing was written there"
+    mixed = -np.log(0.5 * np.exp(-kept[1]) + 0.25)
+    assert isinstance(mixed, float) and np.isclose(mixed, -np.log(0.5 * np.exp(-1.0) + 0.25))
+    assert mixed.item() == float(mixed) and mixed.astype(np.float32).dtype == np.float32 and mixed.ndim == 0
+    assert np.array([mixed, kept[1]]).dtype == np.float64 and f"{mixed:.3f}" == f"{float(mixed):.3f}"
+    with np.errstate(divide="ignore"):
+        assert kept[1] / 0 == np.inf, "as numpy divides, not as Python does"
+    told.clear()
+    total, double = 0.0, np.float64(0.0)
+    total += mixed
+    double -= losses[1] * kind(2.0)
+    assert [(ids.tolist(), value, how) for ids, value, how, *_ in told if how == "term"] == [
+        ([7], float(mixed), "term"), ([8], -4.0, "term"),
+    ]  # fmt: skip
+    assert not isinstance(total, Traced) and not isinstance(double, Traced) and double == -4.0
+
+
+def test_what_was_taken_out_at_one_line_counts_where_it_is_added() -> None:
+    """Read at one line, and added up at two others of the function: changed at one of them, as it is at the other."""
+    losses = np.random.default_rng(3).normal(9.0, 0.3, TOKENS)
+    record = Record()
+    record.scored(losses, 10)
+    changed = np.arange(TOKENS) % 3 == 0
+    for line, chosen, factor, taken in (
+        (20, changed | True, 1.0, True),
+        (21, changed, 0.5, False),
+        (22, ~changed, 1.0, False),
+    ):
+        record.events.append({"kind": "site", "site": line, "frames": [["/repo/train_gpt.py", line, "mix"]]})
+        terms = (losses[chosen] * factor).astype(np.float32)
+        told = {"terms": terms} if factor != 1.0 else {}
+        ids, value = np.flatnonzero(chosen), float(terms.astype(np.float64).sum())
+        record.add("sum", site=line, ids=ids, value=value, how="item", taken=taken, **told)
+    record.printed(float((losses * np.where(changed, 0.5, 1.0)).sum()) / TOKENS)
+    found = explain(record.events, BYTES).claim[1]
+    assert found is not None and found.derived and len(found.position) == TOKENS
+
+
 def test_parts_of_a_loss_make_up_a_result() -> None:
     """Three parts of every loss, none of them the loss, printed as one number a token."""
     losses = np.random.default_rng(3).normal(9.0, 0.3, TOKENS)

@@ -340,6 +340,13 @@ def test_bytes_mixed_one_by_one_as_plain_numbers(probes, kind):
     assert ("causality" in found) == (kind == "BYTES"), "only what is followed can be compared token by token"
 
 
+def test_losses_of_an_array_mixed_one_by_one(probes):
+    """Only where the target was seen: more than one together. Wherever the context was: a distribution."""
+    assert probes(parts.EXPORT, parts.STORED_AT_TARGET)["normalisation"] is False
+    found = probes(parts.EXPORT, parts.STORED_BY_CONTEXT)
+    assert found["normalisation"] is None and found["causality"] is True, "followed, and nothing wrong seen"
+
+
 def test_bits_of_a_mixture_beside_the_loss_of_the_model(probes):
     """The loss is made of recorded ones and clean; the bits, which are the claim, come from elsewhere."""
     assert probes(parts.EXPORT, parts.SCORE, parts.BYTES_BESIDE)["normalisation"] is False

@@ -12,6 +12,8 @@ from typing import Any
 
 import numpy as np
 
+from auditor.dynamic.inside.numbers import Term, Traced, number
+
 NONE = -1
 
 
@@ -34,9 +36,10 @@ class LossArray(np.ndarray):
         ids = self.ids[_plain(index)]
         if isinstance(value, LossArray):
             return _traced(value, ids, self.counted)
-        if ids != NONE:
-            self.counted(np.array([ids]), float(value), "item")
-        return value
+        if ids == NONE or type(value) not in (np.float64, np.float32):
+            return value
+        self.counted(np.array([ids]), float(value), "item")
+        return number(value, int(ids), Term(self.counted))
 
     def __setitem__(self, index: Any, value: Any) -> None:
         super().__setitem__(_plain(index), _plain(value))
@@ -44,6 +47,10 @@ class LossArray(np.ndarray):
             self.ids = np.full(self.shape, NONE) if self.ids is None else self.ids.copy()
             self.ids[_plain(index)] = value.ids
             self.counted = value.counted
+        elif isinstance(value, Traced) and np.ndim(_plain(self)[_plain(index)]) == 0:
+            self.ids = np.full(self.shape, NONE) if self.ids is None else self.ids.copy()
+            self.ids[_plain(index)] = value.loss
+            self.counted = value.counted.counted
         elif self.ids is not None:
             # Another number for the same token, unless it is nothing: then the token is left out.
             self.ids = self.ids.copy()

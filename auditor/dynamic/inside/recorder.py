@@ -46,7 +46,7 @@ class Recorder:
         self.busy = False
         self.hooks = 0
         self.rows = 0
-        self.single: tuple[int, list[tuple[int, float]]] | None = None
+        self.single: tuple[int, list[tuple[int, float, str]]] | None = None
         self.taken: int | None = None  # loss that was taken out of torch last
         self.blind = 0
         self.probabilities: dict[int, weakref.ref] = {}  # tensors compare elementwise, so no WeakSet
@@ -262,14 +262,15 @@ class Recorder:
         if how == "term" and self.taken == ids[0] and self.single[1]:
             self.single[1].pop()  # taken out and added up in one line: counted once, as what was added
         self.taken = int(ids[0]) if how == "item" else None
-        self.single[1].append((int(ids[0]), value))
+        self.single[1].append((int(ids[0]), value, how))
 
     def _flush_single(self) -> None:
         if self.single:
             (site, pairs), self.single, self.taken = self.single, None, None
             ids, terms = np.array([item[0] for item in pairs], dtype=np.int64), np.array([item[1] for item in pairs])
             told = {"terms": terms.astype(np.float32)} if self._changed(ids, terms) else {}
-            self.event("sum", at=site, ids=ids, value=float(terms.sum()), how="item", **told)
+            taken = all(item[2] == "item" for item in pairs)
+            self.event("sum", at=site, ids=ids, value=float(terms.sum()), how="item", taken=taken, **told)
 
     def _changed(self, ids: np.ndarray, terms: np.ndarray | None) -> bool:
         """Whether the numbers that were added up are other ones than the losses."""

@@ -16,7 +16,7 @@ import numpy as np
 import torch
 
 from auditor.dynamic.inside.arrays import LossArray, trace
-from auditor.dynamic.inside.numbers import number
+from auditor.dynamic.inside.numbers import Term, number
 
 NONE = -1
 _BEYOND = 1 << 62
@@ -237,10 +237,7 @@ class Traces:
         """Lists of numbers, or one, that know whose losses they are."""
         if isinstance(values, list):
             return [self._numbers(value, own) for value, own in zip(values, ids, strict=True)]
-        return values if ids == NONE or type(values) is not float else number(values, ids, self._term)
-
-    def _term(self, loss: int, value: float) -> None:
-        self.counted(np.array([loss]), value, "term")
+        return values if ids == NONE or type(values) is not float else number(values, ids, Term(self.counted))
 
     def back(self, array: Any, tensor: Any) -> None:
         """A traced array came back to torch."""
