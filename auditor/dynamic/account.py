@@ -120,6 +120,13 @@ def lateness(
     return Lateness(late, frozenset(discarded))
 
 
+def _shaping(event: dict[str, Any]) -> bool:
+    """Whether an event shapes a model or says what it was given; files of the artifact tell what a headline is not made of."""
+    if event["kind"] == "open":
+        return not _artifact(event["path"])
+    return event["kind"] in ("score", "sum", "update", "write", "forward", "clock")
+
+
 def _counted(attribution: Attribution | None) -> dict[int, np.ndarray]:
     """Score event -> positions of it that count."""
     if attribution is None:
@@ -173,6 +180,8 @@ class Account:
         self.marked = marks if not self.fate.late.any() else _NONE
         self.before = np.zeros(tokens, dtype=bool)
         self.tail = tail
+        # What a program does once the headline is printed (another model, a second program in the same file) made no part of it.
+        self.over = claim[0].event if claim else 1 << 60
         self.marks = self._phases()
         self.written: set[str] = set()
         self.reported = {result.event: result for result, _ in explained.results}
@@ -184,7 +193,7 @@ class Account:
     def _phases(self) -> tuple[int, int]:
         """Numbers of the events that end training and begin evaluation (a read of a file the run wrote)."""
         trained = [e["n"] for e in self.events if e["kind"] == "update" and len(_positions(e["places"], TRAIN))]
-        end = trained[-1] if trained else 0
+        end = max((number for number in trained if number < self.over), default=0)
         written: set[str] = set()
         first_counted = min(self.counted, default=1 << 60)
         for event in self.events:
@@ -203,7 +212,7 @@ class Account:
     def _events(self) -> Iterator[Event]:
         phase = None
         for event in self.events:
-            if event["kind"] == "site":
+            if event["kind"] == "site" or (event["n"] > self.over and _shaping(event)):
                 continue
             now = self._phase(event["n"])
             if now is not phase:

@@ -131,6 +131,17 @@ for x, y in chunks():
 report(nats, tokens, size)
 """
 
+# Another model is trained and scored when the headline stands: a second program in the same file.
+ANOTHER = """
+model = Model().to("cuda")
+opt = optimiser(model)
+for step in range(args.iterations):
+    start = step * args.train_seq_len
+    train_on(model, train[start:start + args.train_seq_len], train[start + 1:start + args.train_seq_len + 1], opt)
+with torch.no_grad():
+    print(f"another_model val_loss:{losses(model, val[:128], val[1:129]).mean().item():.8f} val_bpb:1.00000000")
+"""
+
 ADAPT = """
 opt = optimiser(model)
 for x, y in chunks():

@@ -105,6 +105,20 @@ def test_updates_before_export_are_of_their_phase() -> None:
     assert untouched_before_export(made.timeline).status.value == "fail"
 
 
+def test_a_second_program_behind_the_headline_is_no_part_of_it() -> None:
+    """Its training would make a pre-quantisation pass of the first one's score-first evaluation."""
+    submission = submission_of(parts.EXPORT, parts.SCORE_FIRST, parts.ANOTHER)
+    label = "final_int8_zlib_roundtrip_exact"
+    made = witness.testify(submission, read_program(submission), claimed_label=label, seconds=40)
+    assert made.headline.label == label and made.late == 0
+    adapted = [event for event in events(made, Update) if event.span.split is Split.VAL]
+    assert adapted and {event.phase for event in adapted} == {Phase.EVALUATION}
+    assert score_before_update(made.timeline).status.value == "pass"
+    assert untouched_before_export(made.timeline).status.value != "fail"
+    later = [event for event in events(made, Update) if event.phase is Phase.EVALUATION]
+    assert all(event.span.split is Split.VAL for event in later), "nor is it training behind the artifact"
+
+
 def test_best_of_two_passes() -> None:
     made = said(parts.EXPORT, parts.BEST_PASS)
     assert made.attribution is not None
