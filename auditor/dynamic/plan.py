@@ -94,8 +94,9 @@ _CLOCK = r"^max_wallclock|^wallclock_(cap|limit)|^max_seconds$|^max_train_second
 _STRUCTURE: tuple[tuple[str, Any], ...] = (
     (r"^embedding_dim$|^embed_dim$|^emb_dim$", lambda s: s.width),
     (r"(model_dim|^d_model|^n_embd|hidden_dim|^dim|model_width)$", lambda s: s.width),
-    (r"^(num_heads|n_heads?|n_head|heads)$", lambda s: s.heads),
-    (r"^(num_kv_heads|n_kv_heads?|kv_heads)$", lambda s: s.kv_heads),
+    # A second model beside the first (a teacher, a draft) has a width of its own, found by the line above.
+    (r"^(teacher_|student_|draft_)?(num_heads|n_heads?|n_head|heads)$", lambda s: s.heads),
+    (r"^(teacher_|student_|draft_)?(num_kv_heads|n_kv_heads?|kv_heads)$", lambda s: s.kv_heads),
     (r"^head_dim$", lambda s: s.width // s.heads),
     (r"(mlp_hidden|ffn?_hidden|mlp_dim|ffn?_dim|intermediate_size)$", lambda s: s.width * 2),
     (r"rope_dims?$|rotary_dims?$", lambda s: min(8, s.width // s.heads)),
@@ -315,12 +316,15 @@ def _value(name: str, full: Any, default: Any, scale: Scale) -> Any:
 
 
 def _course(name: str, full: str, scale: Scale) -> str | None:
-    """A list of lengths with all of them made smaller in proportion, None where a setting is nothing of the kind."""
+    """A list of lengths with all of them made smaller in proportion, None where a setting is nothing of the kind.
+
+    They become powers of two, as the size they belong to is one: programs cut batches into whole sequences.
+    """
     largest = max((int(found) for found in _LENGTH.findall(full)), default=0)
     size = next((value(scale) for pattern, value in _COURSES if re.search(pattern, name)), largest)
     if largest <= size:
         return None
-    return _LENGTH.sub(lambda found: str(max(int(found[0]) * size // largest, 1)), full)
+    return _LENGTH.sub(lambda found: str(1 << max(int(found[0]) * size // largest, 1).bit_length() - 1), full)
 
 
 def table_rows(name: str, full: float | None, scale: Scale) -> int | None:
