@@ -146,8 +146,10 @@ def _kept_log(folder: Path) -> LogRun | None:
     return max(found, key=lambda run: len(run.results), default=None)
 
 
-# A rank that is ended while it writes its traceback leaves the first line of it behind the other rank's error.
-_NO_ERROR = re.compile(r"^Traceback \(most recent call last\):?$")
+# `AssertionError: seed two`, behind the name of a rank where a launcher puts it.
+_ERROR = re.compile(r"^(?:\[rank\d+\]:? *)?[\w.]*(?:Error|Exception|Interrupt|Exit)\b(?::|$)")
+# What stands behind an error in several lines, and the beginning of a traceback that was cut off.
+_NO_ERROR = re.compile(r"^Traceback \(most recent call last\):?$|^frame #\d+:|^Exception raised from |^C\+\+ ")
 _LOST_PEER = re.compile(r"DistNetworkError|DistBackendError|Connection (?:reset|closed|refused)|ProcessGroup|^\[W")
 
 
@@ -157,7 +159,7 @@ def _why(errors: list[str], codes: tuple[int, ...], events: list[dict]) -> str:
     said = [line for line in said if not _NO_ERROR.match(line)]
     # When one rank fails the others lose it: their complaint about the connection is not why.
     own = [line for line in said if not _LOST_PEER.search(line)]
-    last = next(reversed(own or said), "")
+    last = next(reversed([line for line in own if _ERROR.match(line)] or own or said), "")
     status = f"exit status {', '.join(map(str, codes))}" if any(codes) else "cut short"
     return "; ".join(part for part in (told, status, last) if part)
 

@@ -180,11 +180,25 @@ def test_a_run_cut_short_keeps_its_log_and_says_why(tmp_path: Path) -> None:
     assert list(seed_checks(made, PLAN)) == []
 
 
-def test_the_error_counts_not_the_beginning_of_a_traceback_that_was_cut_off(tmp_path: Path) -> None:
-    """Two ranks write at once, and the second one is ended while it does."""
+@pytest.mark.parametrize(
+    "other",
+    [
+        ["Traceback (most recent call last):"],
+        [
+            "torch.distributed.DistBackendError: [0] is setting up a connection",
+            "Exception raised from recvBytes at Utils.hpp:670 (most recent call first):",
+            "frame #0: c10::Error::Error + 0x80 (0x7f in libc10.so)",
+            "frame #45: _start + 0x21 (0x56 in python)",
+        ],
+        ["terminate called without an active exception"],
+    ],
+    ids=["cut off", "frames", "words"],
+)
+def test_the_error_counts_not_what_the_other_rank_says_when_it_is_ended(tmp_path: Path, other: list[str]) -> None:
+    """Two ranks write at once, and the second one loses the first or is ended while it writes."""
     said = ["Traceback (most recent call last):", "  assert False", "AssertionError: seed two"]
     events = [{"kind": "line", "process": 0, "stream": "err", "text": text, "t": 1.0} for text in said]
-    events += [{"kind": "line", "process": 1, "stream": "err", "text": said[0], "t": 1.0}]
+    events += [{"kind": "line", "process": 1, "stream": "err", "text": text, "t": 1.0} for text in other]
     events += [{"kind": "end", "codes": [1, 1], "t": 2.0}]
     (tmp_path / "events.jsonl").write_text("".join(json.dumps(event) + "\n" for event in events))
     assert measure(tmp_path, "2").reason.endswith("AssertionError: seed two")
