@@ -143,6 +143,16 @@ def _positions(places: np.ndarray, split: int) -> np.ndarray:
     return places[kept] & POSITION
 
 
+def read_on(positions: np.ndarray) -> np.ndarray:
+    """The positions of tokens that went in one after the other as the stream has them, none of them otherwise.
+
+    Text that a model makes meets pairs of the stream by chance, and one that repeats itself meets the same pair again and
+    again; what was read from the stream goes on from each token to the next.
+    """
+    on = int((np.diff(positions) == 1).sum())
+    return positions if on and 2 * on >= len(positions) - 1 else positions[:0]
+
+
 def ranges(positions: np.ndarray) -> tuple[tuple[int, int], ...]:
     """Sorted, disjoint half-open ranges of a set of positions."""
     if not len(positions):
@@ -287,7 +297,7 @@ class Account:
         )
 
     def _source(self, event: dict[str, Any]) -> Span:
-        val, train = _positions(event["places"], VAL), _positions(event["places"], TRAIN)
+        val, train = (read_on(_positions(event["places"], split)) for split in (VAL, TRAIN))
         if max(len(val), len(train)) * 4 < event["tokens"]:
             return Span(Split.GENERATED)
         if len(val) > len(train):

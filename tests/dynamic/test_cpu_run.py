@@ -170,6 +170,18 @@ def test_calibration_on_validation_tokens() -> None:
     assert found[0].phase is Phase.AFTER_TRAINING
 
 
+def test_text_that_meets_pairs_of_the_stream_by_chance_was_not_read_from_it() -> None:
+    import numpy as np
+
+    from auditor.dynamic.account import read_on
+
+    windows = np.concatenate([np.arange(start, start + 64) for start in (640, 64, 2048)])
+    assert np.array_equal(read_on(windows), windows), "windows of the stream, in any order"
+    for made in (np.tile([77, 1024], 40), np.full(100, 9), np.random.default_rng(1).permutation(4096)[:60]):
+        assert not len(read_on(made)), "a model that repeats itself, or meets pairs here and there"
+    assert not len(read_on(np.array([5]))) and not len(read_on(np.empty(0, np.int64)))
+
+
 def test_headline_of_the_weights_before_export_has_no_load_before_it() -> None:
     made = said(parts.SCORE, parts.EXPORT)
     kinds = [type(event) for event in made.timeline.events()]
