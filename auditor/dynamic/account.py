@@ -121,10 +121,13 @@ def lateness(
 
 
 def _shaping(event: dict[str, Any]) -> bool:
-    """Whether an event shapes a model or says what it was given; files of the artifact tell what a headline is not made of."""
+    """Whether an event shapes a model or says what it was given.
+
+    Files of the artifact and what it was calibrated on are told all the same: a headline may be printed before both.
+    """
     if event["kind"] == "open":
         return not _artifact(event["path"])
-    return event["kind"] in ("score", "sum", "update", "write", "forward", "clock")
+    return event["kind"] in ("score", "sum", "update", "write", "clock")
 
 
 def _counted(attribution: Attribution | None) -> dict[int, np.ndarray]:
@@ -287,7 +290,7 @@ class Account:
         span = self._source(event)
         if event["hooks"]:
             yield Calibrate(self.place(event), span, phase=phase, why=self.why(event))
-        elif span.split is Split.TRAIN and phase is not Phase.TRAINING:
+        elif span.split is Split.TRAIN and phase is not Phase.TRAINING and event["n"] < self.over:
             yield Read(self.place(event), span, phase=phase, why=self.why(event))
         self._last = span
 

@@ -163,6 +163,15 @@ def test_training_whose_result_is_thrown_away(spoiled: str) -> None:
     assert any("discarded" in event.state for event in events(made, Update) if event.span.split is Split.VAL)
 
 
+def test_calibration_behind_a_headline_is_told_by_its_own_tokens() -> None:
+    """The headline is that of the weights before export, and its evaluation is not what the quantiser was given."""
+    made = said(parts.SCORE, parts.CALIBRATE.replace("val", "train"), parts.EXPORT)
+    calibrated = events(made, Calibrate)
+    assert calibrated and {event.span.split for event in calibrated} == {Split.TRAIN}
+    made = said(parts.SCORE, parts.CALIBRATE, parts.EXPORT)
+    assert Split.VAL in {event.span.split for event in events(made, Calibrate)}
+
+
 def test_calibration_on_validation_tokens() -> None:
     made = said(parts.CALIBRATE, parts.EXPORT, parts.SCORE)
     found = events(made, Calibrate)
