@@ -123,10 +123,10 @@ def _static(desk: _Desk, case: Case, call: Call) -> None:
 
     case.facts["byte_table"] = desk.ask("the byte count", lambda: byte_table(case.program))
     from auditor.static.claim import claimed_timeline
-    from auditor.static.effective import effective_settings
+    from auditor.static.effective import settings_of_case
 
     def read() -> Any:
-        settings = effective_settings(case.readme, case.logs, case.headline, case.scripts)
+        settings = settings_of_case(case)
         return claimed_timeline(case.program, settings)
 
     if case.program.main is None:

@@ -138,7 +138,7 @@ def _row(made: Testimony) -> dict:
         "conditions": made.run.plan.conditions if made.run.plan else "",
         "peak_mib": made.run.peak_bytes >> 20,
         "headline": claim.text[:90] if claim else "",
-        "explained": f"{why.how} {why.matched}{', bits apart' if why.bits_apart else ''}" if why else "",
+        "explained": why.words if why else "",
         "error": float(f"{why.error:.1e}") if why else None,
         "derived": bool(why and why.derived),
         "counted": made.counted,

@@ -30,7 +30,7 @@ from auditor.findings import Status
 from auditor.static.analysis import static_timeline
 from auditor.static.byte_absence import ELSEWHERE, NO_SCORE, REPEATED
 from auditor.static.byte_table import byte_table
-from auditor.static.effective import effective_settings
+from auditor.static.effective import settings_of_case
 from auditor.submission import Submission
 from auditor.targets import all_pull_requests
 
@@ -80,7 +80,7 @@ def judged(submission: Submission) -> dict:
     result = None
     reading = 0.0
     if case.program.main is not None:
-        settings = effective_settings(case.readme, case.logs, case.headline, case.scripts)
+        settings = settings_of_case(case)
         before = time.process_time()
         result = static_timeline(case.program, settings)
         reading = time.process_time() - before

@@ -14,21 +14,15 @@ import json
 import pickle
 import random
 import sys
+from collections.abc import Callable
 from dataclasses import replace
 from pathlib import Path
 
 from auditor.case import Case
 from auditor.casefile import Call, build_case
-from auditor.dynamic.experiment import (
-    compare,
-    compare_few,
-    compare_sharp,
-    future_of,
-    obstacle_to,
-    open_to_sharp,
-    repeat,
-)
-from auditor.dynamic.streams import Few, Future
+from auditor.dynamic.experiment import experiment_with, obstacle_to, repeat
+from auditor.dynamic.run import RunResult
+from auditor.dynamic.streams import Future
 from auditor.dynamic.witness import Testimony, from_run, testimony_of, with_experiment
 from auditor.findings import Status, Witness
 from auditor.judge import examine, soften_by_date
@@ -44,6 +38,10 @@ ORDER = frozenset(
         "other:update_before_score", "other:noncausal_model", "other:unnormalized_probability", "other:target_clamp",
     }
 )  # fmt: skip
+
+
+# Further runs by kind of stream and whether the model was made sure.
+Kept = dict[tuple[str, bool], tuple[RunResult, Future]]
 
 
 def main() -> None:
@@ -112,16 +110,16 @@ def _measured(options: argparse.Namespace, label: dict[str, str]) -> dict | None
     if case is None:
         return None
     if options.again:
-        made, again = _reread(case, kept)
+        made, further = _reread(case, kept)
     else:
-        made, again = _run(case, options.seconds)
+        made, further = _run(case, options.seconds)
         if kept:
             kept.parent.mkdir(parents=True, exist_ok=True)
-            kept.write_bytes(pickle.dumps((made.run, again)))
+            kept.write_bytes(pickle.dumps((made.run, further)))
     row = {
         "pr": label["pr"],
         "label": f"{label['verdict']} {label['violations']}",
-        **_row(made, again),
+        **_row(made, further),
         **_judged(case, made),
     }
     print(json.dumps(row)[:600], flush=True)
@@ -142,26 +140,30 @@ def _case(repo: Path, label: dict[str, str]) -> Case | None:
     return case if case.program.main is not None and "torch" in case.program.main.text else None
 
 
-def _run(case: Case, seconds: float) -> tuple[Testimony, list | None]:
-    made = testimony_of(case, seconds=seconds)
-    if made.timeline is None or obstacle_to(made.run, made.explained.claim):
-        return made, None
-    future = future_of(Future, made.run, case.program)
-    again = [repeat(case.submission, case.program, made.run, future, seconds), future]
-    tried = compare(made.run, made.explained.claim, *again)
-    if open_to_sharp(replace(tried, late=made.late)):
-        again += [repeat(case.submission, case.program, made.run, future, seconds, sharp=True), future]
-    elif tried.wants_few_ids:
-        future = future_of(Few, made.run, case.program)
-        again += [repeat(case.submission, case.program, made.run, future, seconds), future]
-    return _with(case, made, again), again
+def _run(case: Case, seconds: float) -> tuple[Testimony, Kept]:
+    made, kept = testimony_of(case, seconds=seconds), {}
+
+    def again(future: Future, sharp: bool) -> RunResult:
+        run = repeat(case.submission, case.program, made.run, future, seconds, sharp=sharp)
+        kept[type(future).__name__, sharp] = run, future
+        return run
+
+    return _with(case, made, again), kept
 
 
-def _reread(case: Case, path: Path) -> tuple[Testimony, list | None]:
+def _reread(case: Case, path: Path) -> tuple[Testimony, Kept]:
     """Kept runs, explained and compared by the code as it is now."""
-    run, again = pickle.loads(path.read_bytes())
+    run, kept = pickle.loads(path.read_bytes())
     made = from_run(run, case.submission, case.program, _label(case))
-    return (made, None) if again is None or made.timeline is None else (_with(case, made, again), again)
+
+    def again(future: Future, sharp: bool) -> RunResult:
+        if (type(future).__name__, sharp) not in kept:
+            return RunResult("not run", "no such run was kept")
+        run, then = kept[type(future).__name__, sharp]
+        vars(future).update(vars(then))
+        return run
+
+    return _with(case, made, again), kept
 
 
 def _label(case: Case) -> str:
@@ -169,13 +171,12 @@ def _label(case: Case) -> str:
     return getattr(claim.result, "label", "") if claim is not None else ""
 
 
-def _with(case: Case, made: Testimony, again: list) -> Testimony:
-    tried = compare(made.run, made.explained.claim, *again[:2])
-    if len(again) > 2 and again[3] is again[1]:
-        tried = compare_sharp(tried, made.explained.claim, *again[2:])
-    elif tried.wants_few_ids and len(again) > 2:
-        tried = compare_few(tried, made.explained.claim, *again[2:])
-    return with_experiment(made, replace(tried, late=made.late), case.submission, case.program)
+def _with(case: Case, made: Testimony, again: Callable[[Future, bool], RunResult]) -> Testimony:
+    claim = made.explained.claim
+    if made.timeline is None or obstacle_to(made.run, claim):
+        return made
+    tried = experiment_with(again, made.run, claim, case.program, made.late)
+    return with_experiment(made, tried, case.submission, case.program)
 
 
 def _judged(case: Case, made: Testimony) -> dict:
@@ -192,16 +193,16 @@ def _judged(case: Case, made: Testimony) -> dict:
     }
 
 
-def _row(made: Testimony, again: list | None) -> dict:
+def _row(made: Testimony, further: Kept) -> dict:
     claim, why, tried = made.headline, made.attribution, made.experiment
     fair = tried.fair if tried else None
     status = made.run.status if claim or made.run.status != "finished" else "printed no score"
     return {
         "status": status,
         "reason": made.run.reason[:200],
-        "cpu": [round(made.run.cpu_seconds, 1), round(again[0].cpu_seconds, 1) if again else None],
+        "cpu": [round(made.run.cpu_seconds, 1), *(round(run.cpu_seconds, 1) for run, _ in further.values())],
         "headline": claim.text[:90] if claim else "",
-        "explained": f"{why.how} {why.matched}{', bits apart' if why.bits_apart else ''}" if why else "",
+        "explained": why.words if why else "",
         "derived": bool(why and why.derived),
         "late": made.late,
         "absent": tried.absent if tried else "not repeated",

@@ -100,13 +100,13 @@ def _layer(case: Case, path: str) -> str:
 def _explain(submission: Submission, path: str, line: int, console: Console) -> None:
     from auditor.casefile import build_case
     from auditor.judge import judge
-    from auditor.static.effective import effective_settings
+    from auditor.static.effective import settings_of_case
     from auditor.static.explain import NoStatement, explain_line
     from auditor.static.explain_words import Words
 
     case = build_case(submission)
     layer = _layer(case, path)
-    settings = effective_settings(case.readme, case.logs, case.headline, case.scripts)
+    settings = settings_of_case(case)
     try:
         report = explain_line(case.program, layer, line, settings)
     except NoStatement as error:

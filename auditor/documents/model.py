@@ -5,6 +5,7 @@ Units: bytes, seconds, nats per token for losses, bits per byte for BPB. Every v
 
 from __future__ import annotations
 
+from collections.abc import Mapping
 from dataclasses import dataclass, field
 
 
@@ -25,6 +26,14 @@ class Quantity:
     value: float
     source: Source
     text: str = ""
+
+
+def written(environment: Mapping[str, Quantity | str]) -> dict[str, str]:
+    """Variables as text, numbers as they were written."""
+    return {
+        name: (value.text or str(value.value)) if isinstance(value, Quantity) else value
+        for name, value in environment.items()
+    }
 
 
 @dataclass

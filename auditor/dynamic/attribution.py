@@ -101,6 +101,11 @@ class Attribution:
     implied_bytes: float | None = None
 
     @property
+    def words(self) -> str:
+        """In a few words: how the losses were put together and which printed numbers they are."""
+        return f"{self.how} {self.matched}{', bits apart' if self.bits_apart else ''}"
+
+    @property
     def bits_apart(self) -> bool:
         """Whether the printed bits per byte are not these losses over any whole number of bytes: they have another origin.
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import math
+from collections.abc import Callable
 from dataclasses import dataclass, replace
 from typing import TYPE_CHECKING, Any
 
@@ -21,6 +22,9 @@ if TYPE_CHECKING:
 
 # A first run that took longer than this (CPU seconds) is not repeated: the review has to end.
 LONGEST = 40.0
+# CPU seconds of two further runs, each of which takes as long as the first: a third one is made for few submissions, but
+# for those nothing else tells.
+FURTHER = 60.0
 
 
 @dataclass(frozen=True)
@@ -41,7 +45,7 @@ class Experiment:
             nats and bits per byte together mean all tokens with their official bytes, so that nothing was left out, or
             the bits per byte are too low for any part of the stream.
         apart: the bits per byte printed with the headline are not its losses over any whole number of bytes.
-        sharp: `fair` is from a third run, in which the model was made sure of what it says (see `compare_sharp`).
+        sharp: `fair` is from a third run, in which the model was made sure of what it says (see `experiment_with`).
     """
 
     absent: str = ""
@@ -73,26 +77,46 @@ def experiment(
     first: RunResult,
     claim: tuple[Printed, Attribution | None] | None,
     seconds: float,
+    late: int = 0,
 ) -> Experiment:
     """Run a submission again on a stream with another future and compare.
 
     Args:
         first: the finished run. claim: its headline with what it consists of.
-        seconds: CPU time of the second run.
+        seconds: CPU time of each further run. late: see `Experiment`.
     """
     obstacle = obstacle_to(first, claim)
     if obstacle:
-        return Experiment(obstacle)
-    future = future_of(Future, first, program)
-    made = compare(first, claim, repeat(submission, program, first, future, seconds), future)
-    if 2 * first.cpu_seconds > LONGEST:
+        return Experiment(obstacle, late=late)
+
+    def again(future: Future, sharp: bool) -> RunResult:
+        return repeat(submission, program, first, future, seconds, sharp=sharp)
+
+    return experiment_with(again, first, claim, program, late)
+
+
+def experiment_with(
+    again: Callable[[Future, bool], RunResult],
+    first: RunResult,
+    claim: tuple[Printed, Attribution | None],
+    program: Program,
+    late: int = 0,
+) -> Experiment:
+    """Compare a run with a second one, and with a third where the second leaves open what a third can tell.
+
+    Args:
+        again: gives the run repeated with a future; the flag says whether its model is to be made sure (see `repeat`).
+    """
+    future = _future_of(Future, first, program)
+    made = replace(compare(first, claim, again(future, False), future), late=late)
+    if 2 * first.cpu_seconds > FURTHER:
         return made
-    if open_to_sharp(made):
-        return compare_sharp(made, claim, repeat(submission, program, first, future, seconds, sharp=True), future)
+    if _open_to_sharp(made):
+        return _compare_sharp(made, claim, again(future, True), future)
     if not made.wants_few_ids:
         return made
-    future = future_of(Few, first, program)
-    return compare_few(made, claim, repeat(submission, program, first, future, seconds), future)
+    future = _future_of(Few, first, program)
+    return _compare_few(made, claim, again(future, False), future)
 
 
 def obstacle_to(first: RunResult, claim: tuple[Printed, Attribution | None] | None) -> str:
@@ -103,7 +127,7 @@ def obstacle_to(first: RunResult, claim: tuple[Printed, Attribution | None] | No
     return f"the first run took {took:.0f} s, which leaves no time for a second one" if took > LONGEST else ""
 
 
-def future_of(kind: type[Future], first: RunResult, program: Program) -> Future:
+def _future_of(kind: type[Future], first: RunResult, program: Program) -> Future:
     """What a run is repeated with."""
     return kind(first.plan.vocab_size, seed=len(program.main.text) if program.main else 0)
 
@@ -122,12 +146,12 @@ def repeat(
     return run_again(submission, program, plan, future.apply, seconds=seconds)
 
 
-def open_to_sharp(made: Experiment) -> bool:
+def _open_to_sharp(made: Experiment) -> bool:
     """Whether losses are mixed after the model, in ways that a model which is sure of nothing cannot show."""
     return made.derived and not made.late and made.fair is not None and made.fair.holds is True
 
 
-def compare_sharp(
+def _compare_sharp(
     made: Experiment, claim: tuple[Printed, Attribution | None], third: RunResult, future: Future
 ) -> Experiment:
     """What a run with a model that is sure adds: whatever its weights are, a scorer gives to all tokens one at most."""
@@ -168,7 +192,7 @@ def compare(
     return replace(made, causal=causal(first.events, attribution, again.events, second[1], future.start))
 
 
-def compare_few(
+def _compare_few(
     made: Experiment, claim: tuple[Printed, Attribution | None], third: RunResult, future: Future
 ) -> Experiment:
     """What a run on a stream of few ids adds where the headline could not be attributed."""

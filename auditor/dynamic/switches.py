@@ -9,13 +9,14 @@ condition holds; nothing is guessed that has more than one way to come true.
 from __future__ import annotations
 
 import ast
-import operator
 import re
 from collections.abc import Iterable, Iterator
 from typing import Any
 
+from auditor.static.evaluate import UNKNOWN, evaluate
 from auditor.static.parse import parse_module
 from auditor.static.printing import extract
+from auditor.static.program import interesting_names
 from auditor.static.scopes import Guard, Index, index
 from auditor.static.settings import Setting
 from auditor.static.templates import Template, variants
@@ -27,14 +28,14 @@ _MACHINE = re.compile(r"(^|_)rank$|world_size|^(is_)?master")
 # Switches that leave out training and take a file of another run, which is not here.
 _FILES = re.compile(r"_only$|resume|(^|_)load|checkpoint|ckpt|skip_train")
 _TRUTH = {"true": True, "false": False, "yes": True, "no": False, "on": True, "off": False}
-_COMPARISONS = {
-    ast.Eq: operator.eq, ast.NotEq: operator.ne, ast.Gt: operator.gt, ast.GtE: operator.ge, ast.Lt: operator.lt,
-    ast.LtE: operator.le,
-}  # fmt: skip
 
 
-class _Unknown(Exception):
-    """A condition that settings alone do not decide."""
+class _ByLastName(dict[str, Any]):
+    """Values of settings, found for `seed` and for `args.seed`; one without a value decides nothing."""
+
+    def get(self, written: str, default: Any = None) -> Any:
+        value = super().get(written.rsplit(".", 1)[-1])
+        return default if value is None else value
 
 
 def shown_by(
@@ -113,10 +114,8 @@ class _Known:
         return [guard for guard in guards if self._holds(guard, self.values) is False]
 
     def _holds(self, guard: Guard, values: dict[str, Any]) -> bool | None:
-        try:
-            return bool(_evaluated(guard.test, values)) is guard.holds
-        except _Unknown:
-            return None
+        value = evaluate(guard.test, _ByLastName(values))
+        return None if value is UNKNOWN else bool(value) is guard.holds
 
     def repair(self, guards: list[Guard]) -> None:
         """Change one setting for each condition, where exactly one setting can make it come true."""
@@ -125,7 +124,7 @@ class _Known:
                 continue
             ways = [
                 (name, value)
-                for name in dict.fromkeys(_names(guard.test))
+                for name in dict.fromkeys(interesting_names(guard.test))
                 if name in self.settings and not self._stated(name) and not _MACHINE.search(name.lower())
                 for value in self._others(name, guard)
                 if not (value and _FILES.search(name.lower()))
@@ -171,54 +170,3 @@ def plain(value: Any) -> Any:
 
 def _text(value: Any) -> str:
     return str(int(value)) if isinstance(value, bool) else str(value)
-
-
-def _names(test: ast.expr) -> Iterator[str]:
-    for node in ast.walk(test):
-        if isinstance(node, ast.Attribute):
-            yield node.attr
-        elif isinstance(node, ast.Name):
-            yield node.id
-
-
-def _evaluated(node: ast.expr, values: dict[str, Any]) -> Any:
-    """Value of a condition over settings.
-
-    Raises:
-        _Unknown: something else takes part in it and decides.
-    """
-    if isinstance(node, ast.Constant):
-        return node.value
-    if isinstance(node, ast.Attribute | ast.Name):
-        name = node.attr if isinstance(node, ast.Attribute) else node.id
-        if values.get(name) is None:
-            raise _Unknown
-        return values[name]
-    if isinstance(node, ast.UnaryOp) and isinstance(node.op, ast.Not):
-        return not _evaluated(node.operand, values)
-    if isinstance(node, ast.BoolOp):
-        return _joined(node, values)
-    if isinstance(node, ast.Compare) and len(node.ops) == 1 and type(node.ops[0]) in _COMPARISONS:
-        one, other = _evaluated(node.left, values), _evaluated(node.comparators[0], values)
-        try:
-            return _COMPARISONS[type(node.ops[0])](one, other)
-        except TypeError as error:
-            raise _Unknown from error
-    if isinstance(node, ast.Call) and isinstance(node.func, ast.Name) and node.func.id in ("bool", "int"):
-        if len(node.args) == 1:
-            return _evaluated(node.args[0], values)
-    raise _Unknown
-
-
-def _joined(node: ast.BoolOp, values: dict[str, Any]) -> bool:
-    """`and` is false where one part is, `or` true, whatever the others are."""
-    deciding, unknown = isinstance(node.op, ast.Or), False
-    for part in node.values:
-        try:
-            if bool(_evaluated(part, values)) is deciding:
-                return deciding
-        except _Unknown:
-            unknown = True
-    if unknown:
-        raise _Unknown
-    return not deciding

@@ -85,8 +85,8 @@ def testify(
     if not probe or made.timeline is None:
         return made
     tell("running it again with another future")
-    tried = experiment(submission, program, run, made.explained.claim, seconds)
-    return with_experiment(made, replace(tried, late=made.late), submission, program)
+    tried = experiment(submission, program, run, made.explained.claim, seconds, made.late)
+    return with_experiment(made, tried, submission, program)
 
 
 def with_experiment(made: Testimony, tried: Experiment, submission: Submission, program: Program) -> Testimony:
@@ -171,9 +171,9 @@ def testimony_of(
     Raises:
         SandboxUnavailable: this machine cannot contain an untrusted program.
     """
-    from auditor.static.effective import effective_settings
+    from auditor.static.effective import settings_of_case
 
-    settings = effective_settings(case.readme, case.logs, case.headline, case.scripts)
+    settings = settings_of_case(case)
     effective = {**settings.environment, **settings.logged}
     effective |= _proved(case, settings.lines, effective, settings.logged)
     claim = next(iter(case.headline.reported.values()), None) if case.headline is not None else None

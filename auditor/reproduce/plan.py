@@ -125,10 +125,10 @@ def make_rerun_plan(
         raise PlanError("no seeds: name them with --seeds 42,314,2025")
     if scale == FULL and data is None:
         raise PlanError("a full-scale re-run needs the data set: --data DIR with datasets/ and tokenizers/")
-    from auditor.static.effective import effective_settings
+    from auditor.static.effective import settings_of_case
     from auditor.static.settings import declared_settings
 
-    effective = effective_settings(case.readme, case.logs, case.headline, case.scripts)
+    effective = settings_of_case(case)
     settings = declared_settings(program.main.text, submission.main_script)
     documented = {
         name: value for name, value in effective.environment.items() if name not in _RANK_VARIABLES + _HOST_VARIABLES

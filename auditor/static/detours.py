@@ -8,6 +8,7 @@ from __future__ import annotations
 from pathlib import PurePosixPath
 from typing import Any
 
+from auditor.static.file_names import file_split
 from auditor.static.heap import Instance, Listing, Module, learnt
 from auditor.static.values import (
     FILE,
@@ -23,6 +24,7 @@ from auditor.static.values import (
     Value,
     constant,
     limited,
+    named_file,
 )
 
 Args = list[Value]
@@ -175,9 +177,6 @@ class Detours:
 
     def spelt(self, text: str, source: Value) -> Value:
         """A text put together from known parts; a path tells its split."""
-        from auditor.static.file_names import file_split
-        from auditor.static.values import named_file
-
         out = constant(text)
         split = file_split(text)
         out.facts = named_file(source.facts, split, self.here()) if split else source.facts

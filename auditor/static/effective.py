@@ -10,11 +10,15 @@ from __future__ import annotations
 import re
 from collections.abc import Sequence
 from dataclasses import dataclass, field, replace
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
+from auditor.documents.model import written
 from auditor.documents.shell import Shell
 from auditor.static.arguments import options_of
 from auditor.static.values import Value, constant
+
+if TYPE_CHECKING:
+    from auditor.case import Case
 
 # Values every full-scale run has unless something says otherwise.
 _STANDARD = {"WORLD_SIZE": "8"}
@@ -56,6 +60,11 @@ class Effective:
         return replace(self, environment=environment, alternatives=[])
 
 
+def settings_of_case(case: Case) -> Effective:
+    """Settings from the documents of a case."""
+    return effective_settings(case.readme, case.logs, case.headline, case.scripts)
+
+
 def effective_settings(readme: Any, logs: list[Any], headline: Any = None, scripts: Sequence[Shell] = ()) -> Effective:
     """Settings from the documents (`auditor.documents.model` types); every argument may be empty.
 
@@ -64,8 +73,7 @@ def effective_settings(readme: Any, logs: list[Any], headline: Any = None, scrip
     """
     found = Effective(environment=dict(_STANDARD))
     if readme is not None:
-        for name, value in readme.environment.items():
-            found.environment[name] = str(getattr(value, "text", value) or getattr(value, "value", value))
+        found.environment |= written(readme.environment)
         for command in readme.commands:
             own = dict(_ASSIGNMENT.findall(command.excerpt or command.key or ""))
             if own and _STANDARD | own not in found.alternatives:
@@ -96,7 +104,7 @@ def _run_scripts(found: Effective, readme: Any, scripts: list[Shell]) -> None:
     if chosen is not None and started and not named:
         found.alternatives.append(dict(found.environment))
     for script in scripts:
-        own = {name: str(getattr(value, "text", value)) for name, value in script.environment.items()}
+        own = written(script.environment)
         if script is chosen:
             found.environment = _STANDARD | own | _without_standard(found.environment)
         elif len(found.alternatives) < _MAX_ALTERNATIVES:

@@ -18,7 +18,7 @@ from subjects import with_program
 
 from auditor.case import Case
 from auditor.static.analysis import counted_scores, static_timeline
-from auditor.static.effective import effective_settings
+from auditor.static.effective import settings_of_case
 from auditor.static.records import ScoreRecord
 
 
@@ -63,7 +63,7 @@ def sites_of(case: Case) -> tuple[Case, Sites]:
         raise Inapplicable("the program does not parse")
     text = ast.unparse(tree)
     plain = with_program(case, text)
-    effective = effective_settings(case.readme, case.logs, case.headline, case.scripts)
+    effective = settings_of_case(case)
     machine = static_timeline(plain.program, effective, keep=True).machine
     found = Sites(text, ast.parse(text))
     assert machine is not None

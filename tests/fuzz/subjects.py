@@ -11,7 +11,7 @@ from auditor.findings import Finding, Status, Verdict, Witness
 from auditor.judge import judge
 from auditor.static.analysis import static_timeline
 from auditor.static.byte_table import byte_table
-from auditor.static.effective import effective_settings
+from auditor.static.effective import settings_of_case
 from auditor.static.facts import program_facts
 from auditor.submission import Submission
 from auditor.unpack import Layer, Program, unpack_bytes
@@ -61,7 +61,7 @@ def with_program(case: Case, text: str, silent: bool = False) -> Case:
         fresh = replace(fresh, logs=[], ledger=[], forensics=[], headline=None, statistics=None)
     fresh.facts = program_facts(program, case.submission)
     fresh.facts["byte_table"] = byte_table(program)
-    result = static_timeline(program, effective_settings(case.readme, case.logs, case.headline, case.scripts))
+    result = static_timeline(program, settings_of_case(case))
     fresh.facts["static"] = result
     fresh.timelines[Witness.STATIC] = result.timeline
     return fresh
@@ -69,7 +69,7 @@ def with_program(case: Case, text: str, silent: bool = False) -> Case:
 
 def settings_names(case: Case) -> tuple[str, ...]:
     """Names of settings that logs and README state: part of what the program shows, not of how it is written."""
-    effective = effective_settings(case.readme, case.logs, case.headline, case.scripts)
+    effective = settings_of_case(case)
     return tuple(effective.logged)
 
 
