@@ -15,6 +15,7 @@ from collections.abc import Iterator
 from dataclasses import dataclass
 
 from auditor.static.parse import parse_module
+from auditor.submission import Submission
 
 # Errors in these words are about shapes and state of tensors, which no device changes.
 _SHAPES = re.compile(
@@ -31,7 +32,7 @@ _PACKAGES = re.compile(
     r"^(transformers|huggingface_hub|peft|datasets|fla|flash_linear_attention|mamba_ssm|causal_conv1d|modal|hnet|deepspeed"
     r"|lightning|pytorch_lightning|liger_kernel|xformers|apex|bitsandbytes|tiktoken|tokenizers|accelerate|torchao|einops"
     r"|safetensors|numba|cupy|sklearn|scipy|pandas|matplotlib|jax|flax|optax|tensorflow|mlx|ray|google|boto3|requests"
-    r"|zstandard|brotli|faiss|optuna|hydra|omegaconf|yaml|psutil|torchvision|torchaudio|timm|xgboost|lightgbm)(\.|$)"
+    r"|zstandard|brotli|tqdm|wandb|faiss|optuna|hydra|omegaconf|yaml|psutil|torchvision|torchaudio|timm|xgboost|lightgbm)(\.|$)"
 )
 _LEARNING = re.compile(r"cross_?entropy|nll_loss|log_softmax|logsumexp|\.backward\(|\bloss\b", re.I)
 _SCORE = re.compile(r"bpb|bits?[ _-]per[ _-]byte|(val|valid|validation|eval|test|final)\w*[ _]*(nll|loss|score)", re.I)
@@ -88,6 +89,13 @@ def nothing_scored(texts: list[str]) -> str:
     if any(_SCORE.search(words) for text in texts for words in _strings(text)):
         return ""
     return "its source prints no validation loss and no bits per byte"
+
+
+def documents(submission: Submission) -> str:
+    """What names the packages a submission needs."""
+    names = (".md", ".txt", ".sh", ".toml", ".yml", ".yaml", ".cfg", "Dockerfile")
+    found = [path for path in submission.files if path.endswith(names) and path not in submission.logs]
+    return "\n".join(submission.read(path, 1 << 18).decode("utf-8", "replace") for path in found)
 
 
 def own_module(name: str, documents: str) -> bool:

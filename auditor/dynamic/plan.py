@@ -68,6 +68,8 @@ class Plan:
         conditions: what differs from a run as documented, in words. documented: settings of the documents are in force.
         ranked: variables that `torchrun` sets are there. extra: files of the pull request laid beside the folder, by path.
         roots: absolute paths written into the program under which it looks for the data.
+        data: paths at which it looked for shards or a tokenizer in vain before.
+        without: packages that are not here and can be imported in name only.
     """
 
     environment: dict[str, str]
@@ -84,6 +86,8 @@ class Plan:
     ranked: bool = True
     extra: tuple[str, ...] = ()
     roots: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
 
 
 _PERIOD = r"^(val|eval)_loss_every$|^(val|eval)_every(_steps)?$|^(val|eval)_(interval|freq)$"
@@ -157,6 +161,8 @@ _SEQUENCES = 2048
 # A chunk without a unit: a part of a document when it is small, of the stream when it is large.
 _CHUNK = re.compile(r"ttt_\w*chunk_size$")
 _PART = 512
+# How many tokens of the validation stream are scored.
+_PART_OF_STREAM = re.compile(r"^(max_)?(val|validation)_(max_)?tokens(_limit|_max)?$")
 # Kernels written in Triton are interpreted here, element by element; the path without them computes the same.
 _SLOW = re.compile(
     r"^(use_)?(fused|triton)_(softcap(ped)?_)?(ce|cross_entropy|loss|kernels?)(_enabled)?$|^use_triton$|^use_fused_\w+$"
@@ -305,6 +311,8 @@ def _value(name: str, full: Any, default: Any, scale: Scale) -> Any:
         return scale.seq * scale.batch if number > _SEQUENCES else min(int(number), scale.batch)
     if _CHUNK.search(name) and number:
         return scale.chunk if number > _PART else scale.seq // 2
+    if _PART_OF_STREAM.search(name) and number and number > scale.val_tokens:
+        return _part_of_stream(number, scale)
     for pattern, cap in _CAPS:
         if re.search(pattern, name) and number is not None:
             return min(int(number), cap)
@@ -352,6 +360,12 @@ def scaled_rows(full: int, scale: Scale) -> int:
 def _halvings(scale: Scale) -> int:
     """How often the stream of this run goes into the whole one, as a power of two."""
     return (VAL_TOKENS // scale.val_tokens).bit_length() - 1
+
+
+def _part_of_stream(full: float, scale: Scale) -> int:
+    """Tokens that are as large a part of this run's stream as `full` are of the whole one, in whole batches."""
+    batch, whole = scale.seq * scale.batch, scale.val_tokens - 1
+    return min(max(round(full / VAL_TOKENS * whole / batch), 1) * batch, whole)
 
 
 def _fitting(full: Any, default: Any) -> Any:

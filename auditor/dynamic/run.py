@@ -26,7 +26,7 @@ from auditor.dynamic.merge import merge, split
 from auditor.dynamic.plan import Plan, make_plan, options_of_run
 from auditor.dynamic.sandbox import Layer, Outcome, Policy, run
 from auditor.dynamic.streams import VAL
-from auditor.dynamic.tries import SMALL, WHOLE, WHOLE_TRY, Ended, Try, following
+from auditor.dynamic.tries import SMALL, WHOLE, WHOLE_TRY, Ended, Try, data_root, following
 from auditor.submission import Submission
 from auditor.unpack import Program
 
@@ -141,7 +141,8 @@ def _best_of_tries(
                 return best
             return RunResult("not run", f"no data for this vocabulary: {error}")
         result.attempts, spent = len(tried), spent + result.cpu_seconds
-        best = result if len(tried) == 1 or _further(result, best) else best
+        supplied = len(tried) > 1 and tried[-1].supplies(tried[-2])
+        best = result if len(tried) == 1 or supplied or _further(result, best) else best
         after = following(tried, _ended(result), submission, options)
         # A program that is slow may be tried once more; one that fails late is not worth its tries' time.
         if after is None or (spent >= seconds and len(tried) > 1):
@@ -167,7 +168,7 @@ def _runs_nowhere(
         return why
     if crash.error == "ModuleNotFoundError":
         name = re.search(r"'([\w.]+)'", crash.message)
-        missing = name is not None and nowhere.own_module(name[1], _documents(submission))
+        missing = name is not None and nowhere.own_module(name[1], nowhere.documents(submission))
         return f"its module {name[1]} is not in the pull request" if missing else ""
     why = nowhere.own_error(crash, text)
     if why or not nowhere.may_be_own(crash):
@@ -182,17 +183,11 @@ def _crash_of(result: RunResult) -> nowhere.Crash | None:
     return None if event is None else nowhere.Crash(event["error"], event["message"], event.get("line", 0))
 
 
-def _documents(submission: Submission) -> str:
-    """What names the packages a submission needs."""
-    names = (".md", ".txt", ".sh", ".toml", ".yml", ".yaml", ".cfg", "Dockerfile")
-    found = [path for path in submission.files if path.endswith(names) and path not in submission.logs]
-    return "\n".join(submission.read(path, 1 << 18).decode("utf-8", "replace") for path in found)
-
-
 def _plan(now: Try, settings: list[Setting], effective: dict[str, str], options: dict[str, str], text: str) -> Plan:
     given = ({**effective, **options} if now.options else effective) if now.documented else {}
     plan = make_plan(settings, given, now.scale, text)
-    plan.roots = tuple(dict.fromkeys(_ROOT.findall(text)))[:4]
+    plan.data, plan.without = now.data, now.without
+    plan.roots = tuple(dict.fromkeys((*map(data_root, now.data), *_ROOT.findall(text))))[:4]
     plan.conditions, plan.ranked, plan.extra, plan.documented = now.words, now.ranked, now.extra, now.documented
     if now.words:
         plan.notes["conditions of the run"] = ("as documented", now.words)
@@ -205,10 +200,10 @@ def _variables(submission: Submission, script: str) -> dict[str, str]:
     """What a shell script of the folder sets, as text."""
     if not script:
         return {}
+    from auditor.documents.model import written
     from auditor.documents.shell import read_shell
 
-    found = read_shell(script, submission.read(script)).environment
-    return {name: str(getattr(value, "text", value) or getattr(value, "value", value)) for name, value in found.items()}
+    return written(read_shell(script, submission.read(script)).environment)
 
 
 def _ended(result: RunResult) -> Ended:
@@ -302,7 +297,7 @@ def _attempt(
     with tempfile.TemporaryDirectory(prefix="auditor-run-") as name:
         root = Path(name)
         os.chmod(root, 0o755)
-        folders, models, shards = names_in(text, plan.vocab_size)
+        folders, models, shards = names_in("\n".join((text, *(f"'{path}'" for path in plan.data))), plan.vocab_size)
         dataset = build(
             root / "data",
             vocab_size=plan.vocab_size,
@@ -411,6 +406,7 @@ def _policy(
                 "scale": asdict(plan.scale),
                 "writable": plan.writable,
                 "patient": plan.scale in (SMALL, WHOLE) or ranks > 1,
+                "without": plan.without,
                 "beside": sorted({f"{REPOSITORY}/{_above(path)}" for path in plan.extra}),
             }
         ),

@@ -13,18 +13,22 @@ from dataclasses import dataclass, replace
 from pathlib import PurePosixPath
 from typing import Any
 
-from auditor.dynamic.plan import NEVER, SCALES, Scale
+from auditor.dynamic.nowhere import documents, own_module
+from auditor.dynamic.plan import NEVER, SCALES, TIMED, Scale
 from auditor.submission import Submission
 
 MOST = 7  # tries of one program
+_WIDEST = 256  # head of a model that still runs here
 # For evaluations that want whole batches of their own size, and programs whose last validation is their score.
 LONG = Scale(val_tokens=2 * 16 * 1024 + 1, never=SCALES[0].steps)
 # For programs that are slow here: half the stream, few and short steps; still eight chunks.
-SMALL = Scale(seq=64, batch=4, chunk=256, stride=32, steps=3, val_tokens=8 * 256 + 1)
+SMALL = Scale(seq=64, batch=8, chunk=256, stride=32, steps=3, val_tokens=8 * 256 + 1)
 # The model as submitted, on as little as possible: whether an error is there as well.
 WHOLE = Scale(seq=64, batch=8, chunk=256, stride=32, steps=2, val_tokens=8 * 256 + 1, whole=True)
 _SHAPES = ("shape", "size", "divisible", "divide", "assert", "dimension", "index", "range", "view", "must", "zero")
 _FINAL = ("needs the package", "needs the network", "has no stand-in", "no stand-in on a CPU", "wall time over")
+# Where the sandbox lays its own data set, and folders of the system.
+_SYSTEM = ("/data/", "/repo/", "/scratch/", "/usr/", "/lib", "/bin/", "/etc/", "/proc/", "/dev/", "/sys/")
 _RANKS = ("Wrapped", "DistributedDataParallel", "distributed", "ddp", "DDP", "process group", "world_size")
 
 
@@ -36,6 +40,8 @@ class Try:
         scale: sizes. documented: settings that documents and logs show are in force; otherwise the program's defaults.
         ranked: variables that `torchrun` sets are there. options: with the documented command line options.
         extra: files of the pull request outside the record folder, by path, that are laid beside it.
+        data: paths at which it looked for shards or a tokenizer in vain; the data set is laid there as well.
+        without: packages that are not here and can be imported in name only.
         shell: script of the folder whose variables are set, where documents and logs say nothing else.
         words: what differs from a run as documented, "" when nothing does.
     """
@@ -45,8 +51,15 @@ class Try:
     ranked: bool = True
     options: bool = False
     extra: tuple[str, ...] = ()
+    data: tuple[str, ...] = ()
+    without: tuple[str, ...] = ()
     shell: str = ""
     words: str = ""
+
+    def supplies(self, before: Try) -> bool:
+        """Whether something is here that was missing before, so that the end before was not the program's."""
+        return any(len(now) > len(then) for now, then in
+                   ((self.extra, before.extra), (self.data, before.data), (self.without, before.without)))  # fmt: skip
 
     def but(self, words: str, **changed: Any) -> Try:
         """The same with one thing changed."""
@@ -91,10 +104,21 @@ def _candidates(tried: list[Try], ended: Ended, submission: Submission, options:
     found = elsewhere(reason, submission)
     if found:
         return [last.but(f"with {found[0]} of the same pull request", extra=(*last.extra, *found))]
+    path = missing_data(reason)
+    if path and path not in last.data:
+        return [last.but(f"with the data set at {data_root(path)}", data=(*last.data, path))]
+    absent = re.match(r"needs the package (\w+)", reason)
+    if absent and absent[1] not in last.without and not own_module(absent[1], documents(submission)):
+        words = f"without the package {absent[1]}, which it imports"
+        return [last.but(words, without=(*last.without, absent[1]))]
     if any(words in reason for words in _FINAL):
         return []
     if "CPU time over" in reason or "memory over" in reason:
-        return [last.but("at the smallest scale", scale=SMALL)] if len(tried) == 1 else []
+        if last.scale != SCALES[0]:
+            return []
+        if "by the clock" in reason:
+            return [last.but(f"with {TIMED} s of training", scale=replace(SMALL, seconds=TIMED))]
+        return [last.but("at the smallest scale", scale=SMALL)]
     scripts = [last.but(f"with the variables of {path}", shell=path) for path in launchers(submission)]
     return [*_by_error(tried, reason), *given, *scripts[:1], *_otherwise(last)]
 
@@ -106,8 +130,16 @@ def _by_error(tried: list[Try], reason: str) -> list[Try]:
     if any(word in reason for word in _RANKS):
         found.append(last.but("started without ranks", ranked=False))
     if any(word in reason.lower() for word in _SHAPES):
-        found += [last.but(f"at another scale (width {scale.width})", scale=scale) for scale in SCALES]
+        scales = (*_in_blocks(last.scale, reason), *SCALES)
+        found += [last.but(f"at another scale (width {scale.width})", scale=scale) for scale in scales]
     return found
+
+
+def _in_blocks(scale: Scale, reason: str) -> tuple[Scale, ...]:
+    """Heads as wide as blocks that are written into the program, where it says that it needs that."""
+    blocks = [int(size) for size in re.findall(r"(?:divisible by|multiple of)[\s\w.]*?[=:(]?\s*(\d+)\b", reason)]
+    block = max(blocks, default=0)
+    return (replace(scale, width=2 * block, heads=2, kv_heads=1),) if scale.width < block <= _WIDEST else ()
 
 
 def _otherwise(last: Try) -> list[Try]:
@@ -143,6 +175,20 @@ def elsewhere(reason: str, submission: Submission) -> tuple[str, ...]:
         return ()
     name = PurePosixPath(missing[1]).name
     return _nearest([path for path in _within_reach(submission) if PurePosixPath(path).name == name], submission)[:1]
+
+
+def missing_data(reason: str) -> str:
+    """The absolute path of shards or of a tokenizer that a run missed, "" when it missed something else."""
+    found = re.search(r"(?:No such file|[Nn]o files|[Nn]ot found|does not exist|NOT_FOUND|Missing)", reason)
+    named = re.search(r"(?<![\w.])/[\w.\-/]+/[\w.\-*]+\.(?:model|bin)\b", reason)
+    return named[0] if found and named and not named[0].startswith(_SYSTEM) else ""
+
+
+def data_root(path: str) -> str:
+    """The folder of a data set in which `path` lies, as `datasets/NAME/SHARD`, `tokenizers/MODEL`, or beside each other."""
+    parts = PurePosixPath(path).parts
+    inner = [i for i, part in enumerate(parts) if part in ("datasets", "tokenizers")]
+    return str(PurePosixPath(*parts[: inner[-1]])) if inner and inner[-1] > 1 else str(PurePosixPath(path).parent)
 
 
 def _module(place: str, submission: Submission) -> tuple[str, ...]:

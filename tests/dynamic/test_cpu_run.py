@@ -11,6 +11,7 @@ pytest.importorskip("torch")
 
 from auditor.casefile import Call, build_case
 from auditor.dynamic import witness
+from auditor.dynamic.plan import TIMED
 from auditor.dynamic.run import run_submission
 from auditor.dynamic.sandbox import available_layers
 from auditor.dynamic.tries import SMALL
@@ -328,6 +329,31 @@ print("rented", len(glob.glob(f"{rented}/fineweb_val_*.bin")))
     assert "rented 1" in out
 
 
+def test_data_and_packages_that_only_the_run_misses() -> None:
+    looks = """
+from deepspeed.runtime import engine
+import deepspeed
+root = "/rented" + "/golf"
+found = glob.glob(f"{root}/fineweb_val_*.bin")
+if not found:
+    raise FileNotFoundError(f"No files found for pattern: {root}/fineweb_val_*.bin")
+print("rented", len(found), deepspeed.comm is not None)
+"""
+    made = said(looks, parts.EXPORT, parts.SCORE)
+    assert "rented 1 True" in made.run.stdout
+    assert made.run.attempts == 3
+    assert "without the package deepspeed" in made.run.plan.conditions
+    assert "the data set at /rented/golf" in made.run.plan.conditions
+
+
+def test_what_an_absent_package_computes_ends_the_run_with_its_name() -> None:
+    submission = submission_of("import deepspeed\ndeepspeed.init_distributed(9)\n", parts.EXPORT, parts.SCORE)
+    run = run_submission(submission, read_program(submission), {}, seconds=40)
+    assert run.status == "stopped"
+    assert "deepspeed.init_distributed: no stand-in on a CPU" in run.reason
+    assert run.attempts == 2
+
+
 def test_a_program_that_gets_nowhere_is_made_smaller_in_time() -> None:
     slow = "torch.manual_seed(1)\nwhile args.train_seq_len > 100:\n    pass\n"
     text = parts.program(parts.EXPORT, parts.SCORE).replace("torch.manual_seed(1)\n", slow)
@@ -335,6 +361,21 @@ def test_a_program_that_gets_nowhere_is_made_smaller_in_time() -> None:
     run = run_submission(submission, read_program(submission), {}, seconds=24)
     assert (run.status, run.attempts) == ("finished", 2)
     assert run.plan.scale == SMALL
+    assert run.cpu_total < 24
+
+
+def test_training_that_only_the_clock_ends_is_given_less_time() -> None:
+    endless = """
+import time
+began, step = time.perf_counter(), 0
+while time.perf_counter() - began < 0.25 * float(os.environ.get("MAX_WALLCLOCK_SECONDS", 600)):
+    train_on(model, train[step:step + args.train_seq_len], train[step + 1:step + args.train_seq_len + 1], opt)
+    step += 1
+"""
+    submission = submission_of(endless, parts.EXPORT, parts.SCORE)
+    run = run_submission(submission, read_program(submission), {}, seconds=24)
+    assert (run.status, run.attempts) == ("finished", 2), run.reason
+    assert run.plan.scale.seconds == TIMED
     assert run.cpu_total < 24
 
 

@@ -205,6 +205,26 @@ def test_the_model_as_submitted_keeps_its_sizes() -> None:
     assert planned("TRAIN_SEQ_LEN", "1024", {}, whole)[1] == whole.seq
 
 
+@pytest.mark.parametrize(("full", "value"), [(62_021_846, 4096), (31_000_000, 2048), (10_485_760, 1024), (600, None)])
+def test_a_part_of_the_stream_stays_a_part_of_it(full: int, value: int | None) -> None:
+    assert planned("VAL_TOKENS", full, {}, SCALES[0])[1] == value
+
+
+def test_sizes_set_behind_a_class() -> None:
+    tree = ast.parse("""
+class Settings:
+    model_dim = 512
+Settings.model_dim = 768
+Settings.note = 768
+Settings.model_dim = Settings.note
+def later(settings):
+    settings.model_dim = 768
+""")
+    assert Shrinker(SCALES[0], {}, lambda *_: None).shrink(tree)
+    assert "Settings.model_dim = 64\nSettings.note = 768\nSettings.model_dim = Settings.note" in ast.unparse(tree)
+    assert "settings.model_dim = 768" in ast.unparse(tree)
+
+
 def test_dictionaries_that_describe_a_model() -> None:
     tree = ast.parse(
         "a = dict(model_dim=512, num_heads=8, lin_head_dim=64, swa_num_kv_heads=4, layers=10, bigram_vocab_size=3072)\n"

@@ -5,7 +5,18 @@ from __future__ import annotations
 import pytest
 
 from auditor.dynamic.plan import NEVER, SCALES, make_plan, options_of_run
-from auditor.dynamic.tries import LONG, MOST, SMALL, Ended, Try, elsewhere, following, launchers
+from auditor.dynamic.tries import (
+    LONG,
+    MOST,
+    SMALL,
+    Ended,
+    Try,
+    data_root,
+    elsewhere,
+    following,
+    launchers,
+    missing_data,
+)
 from auditor.static.settings import declared_settings
 from auditor.submission import Submission
 
@@ -50,6 +61,9 @@ def test_slow_and_large_programs_are_tried_once_more(reason: str) -> None:
     small = after(reason)
     assert small.scale == SMALL
     assert after(reason, Try(), small) is None
+    # What was missing at first says nothing of how long it takes.
+    supplied = Try(data=("/mnt/golf/fineweb_val_*.bin",))
+    assert after(reason, Try(), supplied) == supplied.but("at the smallest scale", scale=SMALL)
     assert SMALL.width % SMALL.heads == SMALL.chunk % SMALL.seq == 0
     assert (SMALL.val_tokens - 1) // SMALL.chunk >= 8
 
@@ -83,6 +97,56 @@ def test_files_of_the_pull_request_outside_the_folder(reason: str, found: tuple[
     assert elsewhere(reason, made) == found
     item = after(reason, made=made)
     assert (item.extra if item else ()) == found
+
+
+def test_packages_of_the_field_may_be_imported_and_not_needed() -> None:
+    reason = "needs the package requests.adapters, which is neither in the submission nor here, and has no stand-in"
+    bare = after(reason)
+    assert bare.without == ("requests",)
+    assert bare.supplies(Try())
+    assert after(reason, Try(), bare) is None
+    # The submission's own module is missing: nothing takes its place.
+    assert after("needs the package my_mixer, which is neither here nor there") is None
+
+
+@pytest.mark.parametrize(
+    ("reason", "root"),
+    [
+        ('RuntimeError: NOT_FOUND: "/mnt/golf/data/tokenizers/fineweb_1024_bpe.model": No such file', "/mnt/golf/data"),
+        ("FileNotFoundError: No files found for pattern: /mnt/shards/fineweb_val_*.bin", "/mnt/shards"),
+        (
+            "ValueError: no files for /mnt/a/datasets/caps/datasets/fineweb10B/fineweb_train_*.bin",
+            "/mnt/a/datasets/caps",
+        ),
+        ("FileNotFoundError: [Errno 2] No such file or directory: '/data/tokenizers/own.model'", ""),
+        ("FileNotFoundError: [Errno 2] No such file or directory: 'final_model.bin'", ""),
+        ("ValueError: /mnt/golf/fineweb_val_000000.bin has a bad header", ""),
+    ],
+)
+def test_the_data_set_is_laid_where_it_was_missed(reason: str, root: str) -> None:
+    path = missing_data(reason)
+    assert (data_root(path) if path else "") == root
+    if root:
+        item = after(reason)
+        assert item.data == (path,)
+        assert root in item.words
+        again = after(reason, Try(), item)
+        assert again is None or again.data == item.data
+
+
+@pytest.mark.parametrize(
+    ("reason", "width"),
+    [
+        ("ValueError: in_features=64 must be divisible by _BLOCK_SIZE=128", 256),
+        ("AssertionError: hidden size is not a multiple of 96", 192),
+        ("AssertionError: width must be divisible by 16", SCALES[1].width),
+        ("ValueError: size must be divisible by 65536", SCALES[1].width),
+    ],
+)
+def test_heads_as_wide_as_blocks_written_into_the_program(reason: str, width: int) -> None:
+    item = after(reason)
+    assert item.scale.width == width
+    assert item.scale.width % item.scale.heads == item.scale.heads % item.scale.kv_heads == 0
 
 
 def test_scripts_that_start_the_program_are_asked_for_variables() -> None:

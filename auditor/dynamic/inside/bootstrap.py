@@ -23,6 +23,7 @@ import numpy as np
 
 LINE_LIMIT = 400
 HOPEFUL_STEPS = 2  # training steps after a third of the time, of the six or seven there are
+ENDLESS_STEPS = 60  # without a score in between, where a handful was asked for: only a clock ends them
 
 
 class Channel:
@@ -31,6 +32,7 @@ class Channel:
     def __init__(self, fd: int) -> None:
         self._file = os.fdopen(fd, "wb", buffering=1 << 16)
         self._updates: dict[tuple, int] = {}
+        self._then: dict[tuple, int] = {}
 
     def emit(self, event: dict[str, Any]) -> None:
         """Send one event."""
@@ -40,11 +42,18 @@ class Channel:
         if event["kind"] == "update":
             which = event["via"], event["size"]
             self._updates[which] = self._updates.get(which, 0) + 1
+        if event["kind"] == "score" and not event["grad"]:
+            self._then = dict(self._updates)
 
     @property
     def steps(self) -> int:
         """Training steps so far: those of the optimizer that made most."""
         return max(self._updates.values(), default=0)
+
+    @property
+    def unscored(self) -> int:
+        """Training steps since something was scored."""
+        return max((count - self._then.get(which, 0) for which, count in self._updates.items()), default=0)
 
     def flush(self) -> None:
         """Push out what is buffered."""
@@ -82,7 +91,7 @@ class Tee:
 def main(script: str, table: str) -> None:
     """Run `script` under observation. `table` is the watermark's table as a .npy file."""
     _links()
-    from auditor.dynamic.inside import grammar, ranks, settings, standin
+    from auditor.dynamic.inside import grammar, placeholders, ranks, settings, standin
     from auditor.dynamic.inside.recorder import Places, Recorder
 
     start, line, rank, fd = time.perf_counter(), None, 0, int(os.environ.pop("AUDITOR_RESULT_FD"))
@@ -100,6 +109,7 @@ def main(script: str, table: str) -> None:
     given = json.loads(os.environ.pop("AUDITOR_SETTINGS", "{}"))
     if given.get("writable"):
         script = _writable(script)
+    placeholders.install(given.get("without", ()), standin.refuse)
     shrinker = settings.install(given, recorder.event)
     grammar.Compiler(shrinker, str(Path(script).parent)).install()
     _alarm(recorder, channel, given.get("patient", True))
@@ -140,7 +150,8 @@ def _alarm(recorder: Any, channel: Channel, patient: bool) -> None:
     """Shortly before the limit on CPU time, say where the program is and end: a kill from outside could not tell.
 
     Without patience a program that has hardly begun to train after a third of the time ends then: it could not come to
-    its score any more, and what is left of the time is enough for a smaller run.
+    its score any more, and what is left of the time is enough for a smaller run. The same holds for one that goes on
+    training far beyond the steps it was given.
     """
     limit = resource.getrlimit(resource.RLIMIT_CPU)[1]
     if limit == resource.RLIM_INFINITY or limit < 4:
@@ -156,6 +167,8 @@ def _alarm(recorder: Any, channel: Channel, patient: bool) -> None:
     def look(*_: Any) -> None:
         if channel.steps < HOPEFUL_STEPS:
             end(f"{limit // 3} s after {channel.steps} training steps")
+        elif channel.unscored > ENDLESS_STEPS:
+            end(f"{limit // 3} s in training that has no end but by the clock")
 
     signal.signal(signal.SIGXCPU, lambda *_: end(f"{limit} s"))
     resource.setrlimit(resource.RLIMIT_CPU, (limit - 1, limit))

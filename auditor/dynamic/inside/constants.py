@@ -78,11 +78,14 @@ class Shrinker:
             target, value = statement.target, statement.value
         else:
             return
-        if not isinstance(target, ast.Name) or not _whole(value):
+        # `WIDTH = 512`, and `Settings.width = 512` behind the class.
+        of_another = isinstance(target, ast.Attribute) and isinstance(target.value, ast.Name)
+        if not (isinstance(target, ast.Name) or of_another) or not _whole(value):
             return
-        full, new = planned(target.id, value.value, self.wanted, self.scale)
+        name = _called(target)
+        full, new = planned(name, value.value, self.wanted, self.scale)
         if isinstance(new, int) and str(full) == str(value.value):
-            self._set(target.id, statement, "value", new)
+            self._set(name, statement, "value", new)
 
     def _function(self, node: ast.FunctionDef) -> None:
         """Defaults of a function, and of a class's `__init__`, which may hold a table."""

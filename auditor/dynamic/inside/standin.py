@@ -19,11 +19,11 @@ from typing import Any
 import torch
 from torch.overrides import TorchFunctionMode
 
+from auditor.dynamic.dataset import MAGIC
 from auditor.dynamic.inside.devices import Devices
 
 GPU_NAME = "NVIDIA H100 80GB HBM3"
 GPU_BYTES = 80 << 30
-SHARD_MAGIC = 20240520  # first integer of an official shard's header
 TORCH = "2.9.1+cu128"  # what most submissions ran on; programs compare with it
 
 
@@ -44,7 +44,7 @@ def _told(error: IndexError, name: str, args: tuple) -> IndexError:
     if name != "embedding" or len(args) < 2 or not isinstance(args[0], torch.Tensor) or not args[0].numel():
         return error
     ids, rows = args[0].detach(), len(args[1])
-    header = bool((ids == SHARD_MAGIC & 0xFFFF).any()) and rows <= SHARD_MAGIC & 0xFFFF
+    header = bool((ids == MAGIC & 0xFFFF).any()) and rows <= MAGIC & 0xFFFF
     why = ": the header of a shard is read as tokens" if header else ""
     return IndexError(f"id {int(ids.max())} is looked up in an embedding of {rows} rows{why}")
 
@@ -245,7 +245,7 @@ def _cuda() -> None:
     cuda.current_stream = cuda.default_stream = _Nothing
     cuda.get_rng_state = lambda *_: torch.get_rng_state()
     cuda.set_rng_state = lambda state, *_: torch.set_rng_state(state)
-    cuda.CUDAGraph = cuda.graph = cuda.make_graphed_callables = _refuse("CUDA graphs")
+    cuda.CUDAGraph = cuda.graph = cuda.make_graphed_callables = refuse("CUDA graphs")
     torch.__version__, torch.version.cuda = torch.torch_version.TorchVersion(TORCH), "12.8"
     cuda.nvtx = types.SimpleNamespace(range_push=lambda *_: None, range_pop=lambda: None, range=_Nothing)
 
@@ -293,11 +293,13 @@ def _attention_backends() -> None:
     torch.nn.attention.sdpa_kernel = _Nothing
 
 
-def _refuse(what: str) -> Callable:
-    def refuse(*args: Any, **kwargs: Any) -> Any:
+def refuse(what: str) -> Callable:
+    """A function that ends the run with the name of what has no stand-in."""
+
+    def ended(*args: Any, **kwargs: Any) -> Any:
         raise NotOnCpu(f"{what}: no stand-in on a CPU")
 
-    return refuse
+    return ended
 
 
 def _compile() -> None:
@@ -343,8 +345,8 @@ def _modules() -> None:
     _helpers()
     from auditor.dynamic.inside import packages, triton
 
-    triton.install(_refuse)
-    packages.install(_refuse)
+    triton.install(refuse)
+    packages.install(refuse)
     import subprocess
 
     real = subprocess.run

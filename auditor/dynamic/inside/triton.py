@@ -84,16 +84,19 @@ class Descriptor:
 
 
 class Kernel:
-    """A kernel: `kernel[grid](...)` runs its programs in order."""
+    """A kernel: `kernel[grid](...)` runs its programs in order. `completed` gives arguments that are left to decorators."""
 
     def __init__(self, function: Callable) -> None:
         self.fn = function
+        self.completed: list[Callable[[dict[str, Any]], dict[str, Any]]] = []
         self.__name__ = getattr(function, "__name__", "kernel")
         self.__doc__ = function.__doc__
 
     def __getitem__(self, grid: Any) -> Callable:
         def launch(*args: Any, **kwargs: Any) -> None:
             names = self.fn.__code__.co_varnames[: self.fn.__code__.co_argcount + self.fn.__code__.co_kwonlyargcount]
+            for complete in reversed(self.completed):  # the outermost decorator first
+                kwargs = {**complete({**dict(zip(names, args, strict=False)), **kwargs}), **kwargs}
             kwargs = {name: value for name, value in kwargs.items() if name in names}
             shape = grid({**dict(zip(names, args, strict=False)), **kwargs}) if callable(grid) else grid
             shape = tuple(int(size) for size in (shape if isinstance(shape, tuple | list) else (shape,)))
@@ -114,6 +117,31 @@ class Kernel:
 
     def __call__(self, *args: Any, **kwargs: Any) -> Any:
         return self.fn(*args, **kwargs)  # a function of the device called by a kernel
+
+
+class Config:
+    """One way to launch a kernel: its block sizes."""
+
+    def __init__(self, kwargs: dict[str, Any], **_: Any) -> None:
+        self.kwargs = kwargs
+
+
+def _autotune(configs: list[Config], **_: Any) -> Callable[[Kernel], Kernel]:
+    """The first configuration is taken; they differ in speed, not in what they compute."""
+    return _decorating(lambda arguments: configs[0].kwargs if configs else {})
+
+
+def _heuristics(values: dict[str, Callable[[dict[str, Any]], Any]]) -> Callable[[Kernel], Kernel]:
+    """Arguments that are worked out from the others."""
+    return _decorating(lambda arguments: {name: value(arguments) for name, value in values.items()})
+
+
+def _decorating(complete: Callable[[dict[str, Any]], dict[str, Any]]) -> Callable[[Kernel], Kernel]:
+    def decorate(kernel: Kernel) -> Kernel:
+        kernel.completed.append(complete)
+        return kernel
+
+    return decorate
 
 
 def _argument(value: Any) -> Any:
@@ -223,9 +251,6 @@ def install(refuse: Callable[[str], Callable]) -> None:
     def jit(function: Callable | None = None, **_: Any) -> Any:
         return Kernel(function) if function is not None else jit
 
-    def decorating(*_: Any, **__: Any) -> Callable:
-        return lambda kernel: kernel
-
     language = _language()
     math = {
         name: language[name]
@@ -234,11 +259,11 @@ def install(refuse: Callable[[str], Callable]) -> None:
     contents: dict[str, dict[str, Any]] = {
         "triton": {
             "jit": jit,
-            "autotune": refuse("Triton's autotuning"),
-            "heuristics": decorating,
+            "autotune": _autotune,
+            "heuristics": _heuristics,
             "cdiv": lambda a, b: -(-a // b),
             "next_power_of_2": lambda n: 1 << max(int(n) - 1, 0).bit_length(),
-            "Config": dict,
+            "Config": Config,
             "set_allocator": lambda *_: None,
             "__version__": "3.4.0",
         },
