@@ -40,6 +40,11 @@ class Pointer:
         flat = torch.as_strided(tensor.detach(), (storage - tensor.storage_offset(),), (1,), tensor.storage_offset())
         return cls(flat, 0)
 
+    @property
+    def dtype(self) -> types.SimpleNamespace:
+        """The type of an address: what lies there is `element_ty`."""
+        return types.SimpleNamespace(element_ty=self.flat.dtype)
+
     def __add__(self, other: Any) -> Pointer:
         return Pointer(self.flat, self.offset + other)
 
