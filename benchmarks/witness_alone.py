@@ -20,7 +20,7 @@ from pathlib import Path
 
 from auditor.case import Case
 from auditor.casefile import Call, build_case
-from auditor.dynamic.experiment import experiment_with, obstacle_to, repeat
+from auditor.dynamic.experiment import How, experiment_with, obstacle_to, repeat
 from auditor.dynamic.run import RunResult
 from auditor.dynamic.streams import Future
 from auditor.dynamic.witness import Testimony, from_run, testimony_of, with_experiment
@@ -40,8 +40,8 @@ ORDER = frozenset(
 )  # fmt: skip
 
 
-# Further runs by kind of stream and whether the model was made sure.
-Kept = dict[tuple[str, bool], tuple[RunResult, Future]]
+# Further runs by kind of stream and way of repeating.
+Kept = dict[tuple[str, How], tuple[RunResult, Future]]
 
 
 def main() -> None:
@@ -143,9 +143,9 @@ def _case(repo: Path, label: dict[str, str]) -> Case | None:
 def _run(case: Case, seconds: float) -> tuple[Testimony, Kept]:
     made, kept = testimony_of(case, seconds=seconds), {}
 
-    def again(future: Future, sharp: bool) -> RunResult:
-        run = repeat(case.submission, case.program, made.run, future, seconds, sharp=sharp)
-        kept[type(future).__name__, sharp] = run, future
+    def again(future: Future, how: How) -> RunResult:
+        run = repeat(case.submission, case.program, made.run, future, seconds, how)
+        kept[type(future).__name__, how] = run, future
         return run
 
     return _with(case, made, again), kept
@@ -156,10 +156,10 @@ def _reread(case: Case, path: Path) -> tuple[Testimony, Kept]:
     run, kept = pickle.loads(path.read_bytes())
     made = from_run(run, case.submission, case.program, _label(case))
 
-    def again(future: Future, sharp: bool) -> RunResult:
-        if (type(future).__name__, sharp) not in kept:
+    def again(future: Future, how: How) -> RunResult:
+        if (type(future).__name__, how) not in kept:
             return RunResult("not run", "no such run was kept")
-        run, then = kept[type(future).__name__, sharp]
+        run, then = kept[type(future).__name__, how]
         vars(future).update(vars(then))
         return run
 
@@ -171,7 +171,7 @@ def _label(case: Case) -> str:
     return getattr(claim.result, "label", "") if claim is not None else ""
 
 
-def _with(case: Case, made: Testimony, again: Callable[[Future, bool], RunResult]) -> Testimony:
+def _with(case: Case, made: Testimony, again: Callable[[Future, How], RunResult]) -> Testimony:
     claim = made.explained.claim
     if made.timeline is None or obstacle_to(made.run, claim):
         return made

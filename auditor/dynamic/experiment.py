@@ -5,7 +5,7 @@ from __future__ import annotations
 import math
 from collections.abc import Callable
 from dataclasses import dataclass, replace
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
@@ -25,6 +25,11 @@ LONGEST = 40.0
 # CPU seconds of two further runs, each of which takes as long as the first: a third one is made for few submissions, but
 # for those nothing else tells.
 FURTHER = 60.0
+# How a run is repeated: the variable that the recorder reads.
+How = Literal["", "AUDITOR_SHARP", "AUDITOR_AHEAD"]
+PLAIN: How = ""
+SHARP: How = "AUDITOR_SHARP"
+AHEAD: How = "AUDITOR_AHEAD"
 
 
 @dataclass(frozen=True)
@@ -44,6 +49,8 @@ class Experiment:
         few: tokens of the stream of few ids these numbers are from, 0 when they are from the second run. sound: printed
             nats and bits per byte together mean all tokens with their official bytes, so that nothing was left out, or
             the bits per byte are too low for any part of the stream.
+        ahead: rows of logits looked at where the stream is scored, and how many depend on inputs behind them; looked at in a
+            third run, where rows of training do.
         apart: the bits per byte printed with the headline are not its losses over any whole number of bytes.
         sharp: `fair` is from a third run, in which the model was made sure of what it says (see `experiment_with`).
     """
@@ -64,6 +71,7 @@ class Experiment:
     sharp: bool = False
     apart: bool = False
     printed: Printed | None = None
+    ahead: tuple[int, int] = (0, 0)
 
     @property
     def wants_few_ids(self) -> bool:
@@ -89,14 +97,14 @@ def experiment(
     if obstacle:
         return Experiment(obstacle, late=late)
 
-    def again(future: Future, sharp: bool) -> RunResult:
-        return repeat(submission, program, first, future, seconds, sharp=sharp)
+    def again(future: Future, how: How) -> RunResult:
+        return repeat(submission, program, first, future, seconds, how)
 
     return experiment_with(again, first, claim, program, late)
 
 
 def experiment_with(
-    again: Callable[[Future, bool], RunResult],
+    again: Callable[[Future, How], RunResult],
     first: RunResult,
     claim: tuple[Printed, Attribution | None],
     program: Program,
@@ -105,18 +113,20 @@ def experiment_with(
     """Compare a run with a second one, and with a third where the second leaves open what a third can tell.
 
     Args:
-        again: gives the run repeated with a future; the flag says whether its model is to be made sure (see `repeat`).
+        again: gives the run repeated with a future in one of the ways of `repeat`.
     """
     future = _future_of(Future, first, program)
-    made = replace(compare(first, claim, again(future, False), future), late=late)
+    made = replace(compare(first, claim, again(future, PLAIN), future), late=late)
     if 2 * first.cpu_seconds > FURTHER:
         return made
+    if gradients(first.events)[1] and not (made.causal is not None and made.causal.moved):
+        return replace(made, ahead=gradients(again(future, AHEAD).events))
     if _open_to_sharp(made):
-        return _compare_sharp(made, claim, again(future, True), future)
+        return _compare_sharp(made, claim, again(future, SHARP), future)
     if not made.wants_few_ids:
         return made
     future = _future_of(Few, first, program)
-    return _compare_few(made, claim, again(future, False), future)
+    return _compare_few(made, claim, again(future, PLAIN), future)
 
 
 def obstacle_to(first: RunResult, claim: tuple[Printed, Attribution | None] | None) -> str:
@@ -138,11 +148,16 @@ def repeat(
     first: RunResult,
     future: Future,
     seconds: float = 60.0,
-    *,
-    sharp: bool = False,
+    how: How = PLAIN,
 ) -> RunResult:
-    """Run a submission again on a stream with another future; `sharp`: with a model that is made sure of what it says."""
-    plan = replace(first.plan, environment={**first.plan.environment, "AUDITOR_SHARP": "1"}) if sharp else first.plan
+    """Run a submission again on a stream with another future.
+
+    Args:
+        how: SHARP: with a model that is made sure of what it says. AHEAD: with gradients where it scores, which tell
+            whether a row of logits depends on inputs behind it; the run may end there.
+    """
+    given = {} if how == PLAIN else {how: "1"}
+    plan = replace(first.plan, environment={**first.plan.environment, **given})
     return run_again(submission, program, plan, future.apply, seconds=seconds)
 
 
@@ -316,6 +331,13 @@ def _unexplained(made: Experiment, account: Account) -> list[Probed]:
 def _causality(made: Experiment, account: Account, default: Place) -> Probed:
     found = made.causal
     question = "causality"
+    rows, ahead = made.ahead
+    if ahead:
+        text = (
+            f"{ahead} of {rows} rows of logits looked at where the stream is scored depend on input tokens behind them, the "
+            "target among them (gradients of these forward passes)"
+        )
+        return Probed(default, question, False, text)
     rows, ahead = gradients(account.events)
     if ahead:
         text = (

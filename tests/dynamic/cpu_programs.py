@@ -480,6 +480,10 @@ TWO_FACED = "\nif os.path.exists('/proc/driver/nvidia'):\n" + "\n".join(
 
 # Pairs of inputs are merged and handed to the first of the two, which so sees its own target.
 ROWS = ("F.cross_entropy(model(x), y).backward()", "F.cross_entropy(model(x[None])[0], y).backward()")
+SCORED_ROWS = (
+    'F.cross_entropy(model(x), y, reduction="none")',
+    'F.cross_entropy(model(x[None])[0], y, reduction="none")',
+)
 PAIRED = (
     "return self.head(self.table(x))",
     """h = self.table(x)

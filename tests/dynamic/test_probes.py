@@ -366,9 +366,19 @@ def test_training_on_later_tokens_is_left_to_the_order(probes):
 
 def test_model_that_sees_its_own_target_one_token_ahead(probes):
     """It moves no loss before the altered tokens and learns too little here to beat chance; its gradients tell."""
-    found = probes(parts.EXPORT, parts.SCORE, changes=(parts.ROWS, parts.PAIRED))
+    rows = (parts.ROWS, parts.SCORED_ROWS)
+    found = probes(parts.EXPORT, parts.SCORE, changes=(*rows, parts.PAIRED))
+    assert found["causality"] is False
+    assert probes(parts.EXPORT, parts.SCORE, changes=rows)["causality"] is True
+
+
+@pytest.mark.parametrize("asked", ["self.training", "torch.is_grad_enabled()"])
+def test_training_that_looks_ahead_where_scoring_does_not_is_no_violation(probes, asked):
+    seen = (parts.PAIRED[0], parts.PAIRED[1].replace("merged[..., 0", f"if {asked}: merged[..., 0", 1))
+    found = probes(
+        "model.eval()\n", parts.EXPORT, "model.eval()\n", parts.SCORE, changes=(parts.ROWS, parts.SCORED_ROWS, seen)
+    )
     assert found["causality"] is None
-    assert probes(parts.EXPORT, parts.SCORE, changes=(parts.ROWS,))["causality"] is True
 
 
 def test_program_that_behaves_better_here_than_elsewhere(probes):

@@ -15,11 +15,17 @@ _FAINT = 1e-6
 
 
 class LookAhead:
-    """Keeps the embedded inputs of the running forward pass and looks at the gradients of some rows of its logits."""
+    """Keeps the embedded inputs of the running forward pass and looks at the gradients of some rows of its logits.
 
-    def __init__(self) -> None:
+    `scoring`: at passes that the program makes without gradients, as those that are scored, instead of those of training. They
+    get gradients from their embedded inputs on, until their losses are there; what the program does with numbers that
+    have gradients may end it then, so that is for a run of its own.
+    """
+
+    def __init__(self, scoring: bool = False) -> None:
         self.left = _PASSES
         self.inputs: list[torch.Tensor] = []
+        self.scoring, self.opened = scoring, False
 
     def begin(self) -> None:
         """A new forward pass."""
@@ -27,7 +33,12 @@ class LookAhead:
 
     def embedded(self, result: torch.Tensor) -> None:
         """Embedded tokens, shape (rows, columns, width)."""
-        if self.left and result.dim() == 3 and result.shape[1] >= 8 and result.requires_grad and len(self.inputs) < 4:
+        if not self.left or result.dim() != 3 or result.shape[1] < 8 or len(self.inputs) >= 4:
+            return
+        if self.scoring and not result.requires_grad:
+            result.requires_grad_()
+            self._open()
+        if result.requires_grad and self.opened is self.scoring:
             self.inputs.append(result)
 
     def asked(self, logits: torch.Tensor) -> dict[str, int] | None:
@@ -36,8 +47,24 @@ class LookAhead:
         Args:
             logits: shape (rows * columns, vocabulary), in the order of the inputs.
         """
+        try:
+            return self._asked(logits)
+        finally:
+            self.inputs = []
+            self._close()
+
+    def _open(self) -> None:
+        # A program that asks goes on as it would without gradients.
+        torch.set_grad_enabled(True)
+        torch.is_grad_enabled, self.opened = (lambda: False), True
+
+    def _close(self) -> None:
+        if self.opened:
+            torch.set_grad_enabled(False)
+            torch.is_grad_enabled, self.opened = torch._C.is_grad_enabled, False
+
+    def _asked(self, logits: torch.Tensor) -> dict[str, int] | None:
         inputs = [t for t in self.inputs if t.shape[0] * t.shape[1] == logits.shape[0]]
-        self.inputs = []
         if not self.left or logits.dim() != 2 or not logits.requires_grad or not inputs:
             return None
         self.left -= 1

@@ -51,7 +51,7 @@ class Recorder:
         self.blind = 0
         self.probabilities: dict[int, weakref.ref] = {}  # tensors compare elementwise, so no WeakSet
         self.state = State()
-        self.ahead = LookAhead()
+        self.ahead = LookAhead(scoring=bool(os.environ.pop("AUDITOR_AHEAD", "")))
         self.losses = Held()
 
     # -- hooks -----------------------------------------------------------------------------------------------------
@@ -160,6 +160,7 @@ class Recorder:
     def nll_loss(self, args: tuple, kwargs: dict, result: Any) -> None:
         logp, target = args[0], args[1] if len(args) > 1 else kwargs["target"]
         if logp.dim() == 2:
+            self._looked_ahead(logp)
             losses = -logp.detach().gather(1, target.clamp_min(0).reshape(-1, 1)).reshape(-1)
             self._scored(target.reshape(-1), losses, result, kwargs.get("reduction", "mean"))
 
