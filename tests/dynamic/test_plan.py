@@ -210,6 +210,13 @@ def test_a_part_of_the_stream_stays_a_part_of_it(full: int, value: int | None) -
     assert planned("VAL_TOKENS", full, {}, SCALES[0])[1] == value
 
 
+def test_batches_that_one_rank_makes_for_all() -> None:
+    tree = ast.parse("class Settings:\n    grad_accum_steps = 96 // world_size\nother = 96 // world_size\n")
+    assert Shrinker(SCALES[0], {}, lambda *_: None).shrink(tree)
+    assert "grad_accum_steps = 8 // world_size" in ast.unparse(tree)
+    assert "other = 96 // world_size" in ast.unparse(tree)
+
+
 def test_sizes_set_behind_a_class() -> None:
     tree = ast.parse("""
 class Settings:

@@ -30,6 +30,9 @@ _TABLES = re.compile(r"n_?gram|cache|table|mixer|hash|count", re.I)
 _SEEN = re.compile(r"^(total|seen|num|n)_tokens(_seen)?$|^tokens_seen$|^(total|num|n)_seen$")
 # Masks with so many bits number rows of a table; wider ones are the width of a machine word or of a packed field.
 _MASK_BITS = (17, 23)
+# Batches whose gradients are added up, shared out among the ranks: `96 // world_size`. One rank makes them all here.
+_ACCUMULATED = re.compile(r"grad_accum(ulation)?(_steps)?$")
+_RANKS = 8
 # Rounds of compilation before training; nothing is compiled here.
 _WARMING = re.compile(r"^(\w+_)?warm_?up_(\w+_)?(iters|rounds|repeats)$")
 # What a dictionary that describes a model calls its parts; first match wins.
@@ -157,6 +160,9 @@ class Shrinker:
                 rows = scaled_rows(full + 1, self.scale) - 1
             if rows is not None:
                 self._set(name, node, "value", rows)
+        elif isinstance(node.value, ast.BinOp) and isinstance(node.value.op, ast.FloorDiv) and _ACCUMULATED.search(name):
+            if (shared := constant(node.value.left)) is not None and shared > _RANKS:
+                self._set(name, node.value, "left", _RANKS)
         elif node.value is not None and _HASHES.search(name):
             for part in ast.walk(node.value):
                 self._hashed(name, part)
