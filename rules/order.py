@@ -7,10 +7,11 @@ functions return None, and the rule asks its next witness.
 from __future__ import annotations
 
 from bisect import bisect_right
+from collections.abc import Iterator
 from dataclasses import dataclass
 
 from auditor.findings import Finding
-from auditor.timeline import DISCARDED, Phase, Score, Split, Timeline, Update
+from auditor.timeline import DISCARDED, Phase, Score, Split, Timeline, Update, Via
 from rules.events import place
 from rules.support import failed, number, passed, plural, warned
 
@@ -70,6 +71,17 @@ class Order:
     again: Score | None = None
 
 
+def _ordered(timeline: Timeline) -> Iterator[Score | Update]:
+    """Scores of validation tokens and updates by them, at known positions.
+
+    Tables of counts are left out: which of them takes part in a counted score the positions do not say.
+    """
+    for event in timeline.events():
+        if isinstance(event, Score | Update) and event.span.split is Split.VAL and event.span.positions:
+            if not (isinstance(event, Update) and event.via is Via.TABLE):
+                yield event
+
+
 def order_of(timeline: Timeline) -> Order | None:
     """Walk a timeline once; None when no counted score of validation tokens has positions."""
     updated, counted = Positions(), Positions()
@@ -77,9 +89,7 @@ def order_of(timeline: Timeline) -> Order | None:
     scored = late = repeated = 0
     pair: tuple[Score, Update] | None = None
     again: Score | None = None
-    for event in timeline.events():
-        if not isinstance(event, (Score, Update)) or event.span.split is not Split.VAL or not event.span.positions:
-            continue
+    for event in _ordered(timeline):
         where = event.span.positions
         if isinstance(event, Update):
             updated.add(where)
@@ -129,9 +139,7 @@ def later_epoch(timeline: Timeline) -> Finding | None:
     if order is None or not order.late:
         return order and passed(f"no later round over {number(order.scored)} counted tokens reaches the number")
     scored, learnt = Positions(), Positions()
-    for event in timeline.events():
-        if not isinstance(event, (Score, Update)) or event.span.split is not Split.VAL or not event.span.positions:
-            continue
+    for event in _ordered(timeline):
         where = event.span.positions
         if isinstance(event, Score) and event.counted and scored.common(where) and learnt.common(where):
             words = (

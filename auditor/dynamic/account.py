@@ -127,7 +127,7 @@ def _shaping(event: dict[str, Any]) -> bool:
     """
     if event["kind"] == "open":
         return not _artifact(event["path"])
-    return event["kind"] in ("score", "sum", "update", "write", "clock")
+    return event["kind"] in ("score", "sum", "update", "write", "clock", "table")
 
 
 def _counted(attribution: Attribution | None) -> dict[int, np.ndarray]:
@@ -197,6 +197,7 @@ class Account:
         self.over = claim[0].event if claim else 1 << 60
         self.marks = self._phases()
         self.written: set[str] = set()
+        self.tabled: dict[tuple, Update] = {}
         self.reported = {result.event: result for result, _ in explained.results}
 
     def timeline(self, settings: dict[str, str]) -> Timeline:
@@ -228,12 +229,17 @@ class Account:
             if event["kind"] == "site" or (event["n"] > self.over and _shaping(event)):
                 continue
             now = self._phase(event["n"])
+            if event["kind"] == "table":
+                self._tabled(event, now)
+                continue
+            yield from self._tables()
             if now is not phase:
                 phase = now
                 yield PhaseMark(self.place(event), now, phase=now)
             make = getattr(self, f"_{event['kind']}", None)
             if make is not None:
                 yield from make(event, now)
+        yield from self._tables()
         claim = self.explained.claim
         if claim is None:
             yield Unknown(Place(self.main, 1), "the run printed no result", phase=Phase.EVALUATION)
@@ -285,6 +291,23 @@ class Account:
 
     def _was_scored_later(self, event: dict[str, Any], found: np.ndarray) -> bool:
         return any(n > event["n"] and np.isin(found, p, assume_unique=False).any() for n, p in self.counted.items())
+
+    def _tabled(self, event: dict[str, Any], phase: Phase) -> None:
+        """Writes to tables of counts that come one after the other (orders of n-grams, counts of contexts and of pairs)
+        become one event for each line."""
+        for split, code in ((Split.VAL, VAL), (Split.TRAIN, TRAIN)):
+            found = _positions(event["places"], code)
+            if not len(found) or (split is Split.VAL and phase is not Phase.EVALUATION):
+                continue  # what a validation before the final one counts is gone when the headline comes
+            place = self.place(event)
+            span = Span(split, Extent.PART, positions=ranges(found) if split is Split.VAL else ())
+            new = Update(place, span, "table", Via.TABLE, phase=phase, why=self.why(event))
+            old = self.tabled.get((place, split, phase))
+            self.tabled[place, split, phase] = new if old is None else replace(old, span=_union(old.span, span))
+
+    def _tables(self) -> Iterator[Event]:
+        yield from self.tabled.values()
+        self.tabled = {}
 
     def _forward(self, event: dict[str, Any], phase: Phase) -> Iterator[Event]:
         span = self._source(event)

@@ -41,8 +41,7 @@ class Experiment:
         seconds: wall time of the second run. start: first altered position.
         causal, fair: see `auditor.dynamic.probes`.
         late: counted tokens of the first run that had shaped the model before they were scored; they beat chance too.
-        derived: the program changed losses after the model. picked: it kept the smallest of several losses. tables: it
-            wrote to tables of counts.
+        derived: the program changed losses after the model. picked: it kept the smallest of several losses.
         chance: nats that all tokens of the stream can be expected to cost at least; total: what the printed headline of
             the second run makes of them, if it counts every token of the stream once; printed: that headline. Only where
             it could not be attributed.
@@ -63,7 +62,6 @@ class Experiment:
     late: int = 0
     derived: bool = False
     picked: bool = False
-    tables: bool = False
     chance: float = 0.0
     total: float = 0.0
     few: int = 0
@@ -187,9 +185,7 @@ def compare(
     second = explain(again.events, again.dataset_bytes, printed.label).claim
     if second is None:
         return Experiment("the second run printed no result", again.seconds)
-    made = Experiment(
-        seconds=again.seconds, start=future.start, tables=any(event["kind"] == "table" for event in first.events)
-    )
+    made = Experiment(seconds=again.seconds, start=future.start)
     if second[1] is None:
         chance, total = float(future.cost.sum()), _total(second[0], again.dataset_bytes)
         # What tokens cost differs here, so that leaving some out could make a little of a difference, but not this much.
@@ -391,9 +387,11 @@ def _normalisation(made: Experiment, place: Place) -> Probed:
     if made.apart:
         text = f"{numbers}; the bits per byte printed beside are not these losses over any whole number of bytes"
         return Probed(place, question, None, text)
-    if made.derived or made.picked or made.tables:
-        why = "chosen or changed after the model" if made.derived or made.picked else "beside tables of counts"
-        text = f"{numbers}; the counted losses are {why}, and nothing here shows that they exceed what is allowed"
+    if made.derived or made.picked:
+        text = (
+            f"{numbers}; the counted losses are chosen or changed after the model, and nothing here shows that they "
+            "exceed what is allowed"
+        )
         return Probed(place, question, None, text)
     text = f"each counted loss is a cross entropy over the whole vocabulary, added up unchanged; {numbers}"
     return Probed(place, question, True, text)

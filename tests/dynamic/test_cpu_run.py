@@ -15,9 +15,9 @@ from auditor.dynamic.plan import TIMED
 from auditor.dynamic.run import run_submission
 from auditor.dynamic.sandbox import available_layers
 from auditor.dynamic.tries import SMALL
-from auditor.findings import Witness
+from auditor.findings import Status, Witness
 from auditor.submission import Submission
-from auditor.timeline import Calibrate, Clock, Load, Phase, Score, Serialize, Split, Unknown, Update
+from auditor.timeline import Calibrate, Clock, Load, Phase, Score, Serialize, Split, Unknown, Update, Via
 from auditor.unpack import read_program
 from rules.calibration import clocked_out
 from rules.order import counted_once, score_before_update, untouched_before_export
@@ -141,6 +141,23 @@ def test_mixture_of_experts_stays_traced(logs: str) -> None:
     made = said(parts.EXPORT, parts.EXPERTS.replace("LOGS", logs))
     assert made.counted == TOKENS
     assert made.attribution.derived
+
+
+@pytest.mark.parametrize("how", [how for how in parts.FILLED_FIRST if how != "dict"])
+def test_tables_tell_which_tokens_they_have_counted(how: str) -> None:
+    """Each chunk is counted behind its scores here, which the sum over the chunk comes behind."""
+    made = said(parts.EXPORT, parts.FILLED_FIRST[how])
+    updates = [event for event in events(made, Update) if event.via is Via.TABLE]
+    assert {event.span.split for event in updates} == {Split.VAL}
+    assert {event.phase for event in updates} == {Phase.EVALUATION}
+    counted = {low for event in updates for pair in event.span.positions for low in range(*pair)}
+    assert counted == set(range(TOKENS + 1))
+    lines = parts.program(parts.EXPORT, parts.FILLED_FIRST[how]).splitlines()
+    assert all(how in lines[event.place.line - 1] for event in updates)
+    order = [type(event) for event in made.timeline.events() if isinstance(event, Score) or event in updates]
+    assert order == [Score, Update] * 8
+    # Which counts take part in a score the positions do not say; nobody is accused by them.
+    assert score_before_update(made.timeline).status is Status.PASS
 
 
 def test_part_of_the_stream() -> None:

@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 
+from auditor.dynamic.inside import tables
 from auditor.dynamic.inside.numbers import Term, Traced, number
 
 NONE = -1
@@ -43,6 +44,7 @@ class LossArray(np.ndarray):
 
     def __setitem__(self, index: Any, value: Any) -> None:
         super().__setitem__(_plain(index), _plain(value))
+        tables.written_at(index)
         if isinstance(value, LossArray) and value.ids is not None:
             self.ids = np.full(self.shape, NONE) if self.ids is None else self.ids.copy()
             self.ids[_plain(index)] = value.ids
@@ -103,19 +105,23 @@ class LossArray(np.ndarray):
         return super().__array_function__(function, types, args, kwargs)
 
 
-def install(ours: Callable[[], bool]) -> None:
-    """Make the arrays of floats that the program creates ready to be traced. `ours`: whether the program is calling."""
+def install(ours: Callable[[], bool], tell: tables.Tell) -> None:
+    """Make the arrays that the program creates ready to be traced: floats for losses, all of them as tables of counts.
+
+    Args:
+        ours: whether the program is calling. tell: see `tables`.
+    """
     for name in ("zeros", "empty", "full", "ones", "zeros_like", "empty_like", "full_like"):
-        setattr(np, name, _ready(getattr(np, name), ours))
+        setattr(np, name, _ready(getattr(np, name), ours, tell))
 
 
-def _ready(real: Callable, ours: Callable[[], bool]) -> Callable:
+def _ready(real: Callable, ours: Callable[[], bool], tell: tables.Tell) -> Callable:
     @functools.wraps(real)
     def made(*args: Any, **kwargs: Any) -> Any:
         array = real(*args, **kwargs)
         if type(array) is np.ndarray and array.dtype.kind == "f" and 1 <= array.ndim <= 2 and array.size > 1 and ours():
             return array.view(LossArray)
-        return array
+        return tables.table(array, tell) if ours() else array
 
     return made
 

@@ -160,7 +160,9 @@ class Shrinker:
                 rows = scaled_rows(full + 1, self.scale) - 1
             if rows is not None:
                 self._set(name, node, "value", rows)
-        elif isinstance(node.value, ast.BinOp) and isinstance(node.value.op, ast.FloorDiv) and _ACCUMULATED.search(name):
+        elif (
+            isinstance(node.value, ast.BinOp) and isinstance(node.value.op, ast.FloorDiv) and _ACCUMULATED.search(name)
+        ):
             if (shared := constant(node.value.left)) is not None and shared > _RANKS:
                 self._set(name, node.value, "left", _RANKS)
         elif node.value is not None and _HASHES.search(name):

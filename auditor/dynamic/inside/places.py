@@ -48,6 +48,26 @@ class Places:
             agreed[index] = left[index] if follows else right[index]
         return _coherent(agreed) if len(ids) >= 8 else agreed
 
+    def whole(self, ids: np.ndarray) -> np.ndarray:
+        """Place of every id of a part of one stream as it was read, headers before it UNKNOWN; all UNKNOWN if it is none.
+
+        A stream has all its tokens one after the other, so a good part of them that stand where one beginning puts them
+        places the others, also where pairs repeat.
+        """
+        ids = ids.reshape(-1).astype(np.int64)
+        pairs = self._pairs(ids)
+        begins = (pairs - np.arange(1, len(ids)))[pairs != UNKNOWN]
+        none = np.full(len(ids), UNKNOWN, dtype=np.int64)
+        if 4 * len(begins) < len(ids):
+            return none
+        values, counts = np.unique(begins, return_counts=True)
+        if 4 * counts.max() < len(ids):
+            return none
+        places = np.arange(len(ids)) + values[counts.argmax()]
+        first = int(np.argmax(pairs == places[1:]))
+        places[:first] = UNKNOWN
+        return places
+
     def _pairs(self, ids: np.ndarray) -> np.ndarray:
         """Place of the second token of every pair of neighbours."""
         valid = (ids >= 0) & (ids < self.size)

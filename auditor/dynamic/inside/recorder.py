@@ -21,9 +21,11 @@ from torch.optim.optimizer import register_optimizer_step_post_hook
 from auditor.dynamic.inside import arrays, clock, numbers
 from auditor.dynamic.inside.lookahead import LookAhead
 from auditor.dynamic.inside.places import UNKNOWN, Context, Places, Sites
+from auditor.dynamic.inside.tables import TokenTraces
 from auditor.dynamic.inside.traces import Traces
 
 BLIND_LIMIT = 20
+TABLE_LIMIT = 5000  # writes to tables of counts that are told
 __all__ = ["Places", "Recorder"]
 
 
@@ -39,6 +41,8 @@ class Recorder:
         self.sharp = bool(os.environ.pop("AUDITOR_SHARP", ""))
         self.sites = Sites()
         self.traces = Traces(self._counted)
+        self.tokens = TokenTraces(places.whole, self.tabled)
+        self.tables = 0
         self.count = 0
         self.start = time.perf_counter()
         self.pending: list[tuple[int, np.ndarray]] = []
@@ -59,7 +63,7 @@ class Recorder:
     def install(self) -> None:
         """Attach to optimizers, modules and backward passes."""
         numbers.install()
-        arrays.install(lambda: not self.busy and self.sites.ours(2))
+        arrays.install(lambda: not self.busy and self.sites.ours(2), self.tabled)
         clock.install(lambda: not self.busy and self.sites.ours(2), lambda limit: self.event("clock", limit=limit))
         register_optimizer_step_post_hook(lambda *args: self._step(args[0]))
         self.state.install()
@@ -105,6 +109,7 @@ class Recorder:
         self.busy = True
         try:
             self.traces.follow(name, func, args, kwargs, result)
+            self.tokens.follow(name, func, args, kwargs, result)
             self.state.note(name, args)
             handler = _HANDLERS.get(name)
             if handler is not None:
@@ -113,8 +118,9 @@ class Recorder:
             self._blind(f"{name}: {type(error).__name__}: {error}"[:200])
         finally:
             self.busy = False
-        if self.traces.replacement is not None:
-            result, self.traces.replacement = self.traces.replacement, None
+        for follower in (self.tokens, self.traces):
+            if follower.replacement is not None:
+                result, follower.replacement = follower.replacement, None
         return result
 
     def _blind(self, reason: str) -> None:
@@ -133,6 +139,13 @@ class Recorder:
         self.count += 1
         self.emit({"n": self.count, "kind": kind, "t": time.perf_counter() - self.start, "site": site, **fields})
         return self.count
+
+    def tabled(self, places: np.ndarray) -> None:
+        """A table of counts was written at keys of tokens at these places."""
+        known = np.unique(places[places != UNKNOWN])
+        if len(known) and self.tables < TABLE_LIMIT:
+            self.tables += 1
+            self.event("table", places=known.astype(np.int32), entries=int(places.size))
 
     # -- scores ----------------------------------------------------------------------------------------------------
 
