@@ -9,10 +9,10 @@ from typing import TYPE_CHECKING, Any, Literal
 
 import numpy as np
 
-from auditor.dynamic.attribution import Attribution, Printed, explain, printed_results
+from auditor.dynamic.attribution import SPLIT_BITS, Attribution, Printed, explain, printed_results
 from auditor.dynamic.probes import DECISIVE, SUSPICIOUS, Causal, Fair, causal, fair
 from auditor.dynamic.run import RunResult, run_again
-from auditor.dynamic.streams import Few, Future
+from auditor.dynamic.streams import Few, Future, Longer, Repeated
 from auditor.submission import Submission
 from auditor.timeline import Place, Probed
 from auditor.unpack import Program
@@ -22,9 +22,11 @@ if TYPE_CHECKING:
 
 # A first run that took longer than this (CPU seconds) is not repeated: the review has to end.
 LONGEST = 40.0
-# CPU seconds of two further runs, each of which takes as long as the first: a third one is made for few submissions, but
+# CPU seconds of the second and all further runs, by the time of the first: few submissions need more than the second, but
 # for those nothing else tells.
 FURTHER = 60.0
+# Evidence at which a longer stream is worth its time: odds of 20 to one.
+WORTH_MORE = math.log(20.0)
 # How a run is repeated: the variable that the recorder reads.
 How = Literal["", "AUDITOR_SHARP", "AUDITOR_AHEAD"]
 PLAIN: How = ""
@@ -51,7 +53,7 @@ class Experiment:
         ahead: rows of logits looked at where the stream is scored, and how many depend on inputs behind them; looked at in a
             third run, where rows of training do.
         apart: the bits per byte printed with the headline are not its losses over any whole number of bytes.
-        sharp: `fair` is from a third run, in which the model was made sure of what it says (see `experiment_with`).
+        where: what was special in the further run that `fair` is from, in words; "" for the second run.
     """
 
     absent: str = ""
@@ -66,7 +68,7 @@ class Experiment:
     total: float = 0.0
     few: int = 0
     sound: bool = False
-    sharp: bool = False
+    where: str = ""
     apart: bool = False
     printed: Printed | None = None
     ahead: tuple[int, int] = (0, 0)
@@ -108,23 +110,21 @@ def experiment_with(
     program: Program,
     late: int = 0,
 ) -> Experiment:
-    """Compare a run with a second one, and with a third where the second leaves open what a third can tell.
+    """Compare a run with a second one, and with further ones where that leaves open what they can tell.
 
     Args:
         again: gives the run repeated with a future in one of the ways of `repeat`.
     """
     future = _future_of(Future, first, program)
     made = replace(compare(first, claim, again(future, PLAIN), future), late=late)
-    if 2 * first.cpu_seconds > FURTHER:
-        return made
-    if gradients(first.events)[1] and not (made.causal is not None and made.causal.moved):
-        return replace(made, ahead=gradients(again(future, AHEAD).events))
-    if _open_to_sharp(made):
-        return _compare_sharp(made, claim, again(future, SHARP), future)
-    if not made.wants_few_ids:
-        return made
-    future = _future_of(Few, first, program)
-    return _compare_few(made, claim, again(future, PLAIN), future)
+    spent = first.cpu_seconds
+    for wanted, kind, how, read in _FURTHER:
+        takes = first.cpu_seconds * kind.takes
+        if wanted(made, first) and spent + takes <= FURTHER:
+            future = _future_of(kind, first, program)
+            made = read(made, claim, again(future, how), future)
+            spent += takes
+    return made
 
 
 def obstacle_to(first: RunResult, claim: tuple[Printed, Attribution | None] | None) -> str:
@@ -155,24 +155,71 @@ def repeat(
             whether a row of logits depends on inputs behind it; the run may end there.
     """
     given = {} if how == PLAIN else {how: "1"}
-    plan = replace(first.plan, environment={**first.plan.environment, **given})
+    scale = replace(first.plan.scale, val_tokens=future.times * (first.plan.scale.val_tokens - 1) + 1)
+    plan = replace(first.plan, environment={**first.plan.environment, **given}, scale=scale)
     return run_again(submission, program, plan, future.apply, seconds=seconds)
 
 
-def _open_to_sharp(made: Experiment) -> bool:
+def _looks_ahead(made: Experiment, first: RunResult) -> bool:
+    """Whether rows of logits depended on later inputs in training."""
+    return bool(gradients(first.events)[1]) and not (made.causal is not None and made.causal.moved)
+
+
+def _nearly_won(made: Experiment, first: RunResult) -> bool:
+    """Whether a bet won what chance seldom gives, and not enough."""
+    return not made.late and made.fair is not None and WORTH_MORE <= made.fair.evidence < DECISIVE
+
+
+def _open(made: Experiment, first: RunResult) -> bool:
     """Whether losses are mixed after the model, in ways that a model which is sure of nothing cannot show."""
     return made.derived and not made.late and made.fair is not None and made.fair.holds is True
+
+
+def _counts_training(made: Experiment, first: RunResult) -> bool:
+    """The same where tables hold counts of training tokens."""
+    counted = any(event["kind"] == "table" and (event["places"] < 1 << SPLIT_BITS).any() for event in first.events)
+    return counted and _open(made, first)
+
+
+def _wants_few_ids(made: Experiment, first: RunResult) -> bool:
+    return made.wants_few_ids
+
+
+def _compare_ahead(
+    made: Experiment, claim: tuple[Printed, Attribution | None], third: RunResult, future: Future
+) -> Experiment:
+    """What gradients of the passes that score say."""
+    return replace(made, ahead=gradients(third.events), seconds=made.seconds + third.seconds)
+
+
+def _compare_fair(
+    made: Experiment, claim: tuple[Printed, Attribution | None], third: RunResult, future: Future, where: str = ""
+) -> Experiment:
+    """What a run under other conditions adds, `where` in words: whatever they are, all tokens are given one at most."""
+    found = explain(third.events, third.dataset_bytes, claim[0].label).claim if third.status == "finished" else None
+    made = replace(made, seconds=made.seconds + third.seconds)
+    if found is None or found[1] is None or fair(found[1], future).holds is not False:
+        return made
+    return replace(made, fair=fair(found[1], future), where=where or future.where)
+
+
+def _compare_longer(
+    made: Experiment, claim: tuple[Printed, Attribution | None], third: RunResult, future: Future
+) -> Experiment:
+    """What a longer stream of other tokens adds: bets on both are bets on one after the other, and their odds multiply."""
+    found = explain(third.events, third.dataset_bytes, claim[0].label).claim if third.status == "finished" else None
+    made = replace(made, seconds=made.seconds + third.seconds)
+    if found is None or found[1] is None:
+        return made
+    one, other = made.fair, fair(found[1], future)
+    sums = {name: getattr(one, name) + getattr(other, name) for name in ("tokens", "loss", "chance", "evidence")}
+    return replace(made, fair=replace(other, **sums), where=future.where)
 
 
 def _compare_sharp(
     made: Experiment, claim: tuple[Printed, Attribution | None], third: RunResult, future: Future
 ) -> Experiment:
-    """What a run with a model that is sure adds: whatever its weights are, a scorer gives to all tokens one at most."""
-    found = explain(third.events, third.dataset_bytes, claim[0].label).claim if third.status == "finished" else None
-    made = replace(made, seconds=made.seconds + third.seconds)
-    if found is None or found[1] is None or fair(found[1], future).holds is not False:
-        return made
-    return replace(made, fair=fair(found[1], future), sharp=True)
+    return _compare_fair(made, claim, third, future, "where the model is sure of what it says (its output scaled up)")
 
 
 def compare(
@@ -273,6 +320,14 @@ def _total(printed: Printed, token_bytes: np.ndarray) -> float:
     return printed.bpb * math.log(2) * float(token_bytes.sum()) if printed.bpb else math.inf
 
 
+# Further runs in their order: for whom, with which stream, repeated how, and what reads them.
+_FURTHER = (
+    (_looks_ahead, Future, AHEAD, _compare_ahead),
+    (_nearly_won, Longer, PLAIN, _compare_longer),
+    (_counts_training, Repeated, PLAIN, _compare_fair),
+    (_open, Future, SHARP, _compare_sharp),
+    (_wants_few_ids, Few, PLAIN, _compare_few),
+)
 _UNEXPLAINED = "the headline could not be attributed to recorded losses"
 
 
@@ -377,8 +432,7 @@ def _normalisation(made: Experiment, place: Place) -> Probed:
         return Probed(place, question, None, f"only {found.tokens} of the replaced tokens count")
     numbers = _numbers(found)
     if not found.holds:
-        if made.sharp:
-            numbers = f"where the model is sure of what it says (its output scaled up), {numbers}"
+        numbers = f"{made.where}, {numbers}" if made.where else numbers
         if made.late:
             return Probed(place, question, None, f"{numbers}: the scored tokens had shaped the model before")
         return Probed(place, question, False, f"{numbers}: no distribution fixed before a token is known does that")

@@ -161,6 +161,8 @@ _SEQUENCES = 2048
 # A chunk without a unit: a part of a document when it is small, of the stream when it is large.
 _CHUNK = re.compile(r"ttt_\w*chunk_size$")
 _PART = 512
+_CHUNKED = re.compile(r"ttt_\w*chunk(_size|_tokens|_len)?$")
+_SEQUENCE = re.compile(r"^(train|eval|val|ttt)?_?(seq|ctx|context)_?(len|length|size)$")
 # How many tokens of the validation stream are scored.
 _PART_OF_STREAM = re.compile(r"^(max_)?(val|validation)_(max_)?tokens(_limit|_max)?$")
 # Kernels written in Triton are interpreted here, element by element; the path without them computes the same.
@@ -215,8 +217,25 @@ def make_plan(settings: Iterable[Any], effective: dict[str, str], scale: Scale, 
             plan.environment[setting.environment] = written(value, setting.default)
         elif _number(setting.default) is not None:  # what is computed from something else follows from it
             plan.attributes[f"{setting.owner}.{setting.name}"] = value
+    _fit_chunks(settings, plan)
     _pass_on(effective, plan)
     return plan
+
+
+def _fit_chunks(settings: list[Any], plan: Plan) -> None:
+    """A chunk that is no longer than a sequence at full scale is none here either: programs insist on it."""
+    lengths = [number for name, (full, _) in plan.notes.items()
+               if _SEQUENCE.search(name.lower()) and (number := _number(full))]  # fmt: skip
+    for setting in settings:
+        full, value = (_number(text) for text in plan.notes.get(setting.name, ("", "")))
+        if not lengths or full is None or value is None or not _CHUNKED.search(setting.name.lower()):
+            continue
+        if full <= max(lengths) and value > plan.scale.seq:
+            plan.notes[setting.name] = (plan.notes[setting.name][0], str(plan.scale.seq))
+            if setting.environment:
+                plan.environment[setting.environment] = str(plan.scale.seq)
+            elif f"{setting.owner}.{setting.name}" in plan.attributes:
+                plan.attributes[f"{setting.owner}.{setting.name}"] = plan.scale.seq
 
 
 def _pass_on(effective: dict[str, str], plan: Plan) -> None:

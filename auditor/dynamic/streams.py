@@ -15,6 +15,7 @@ from __future__ import annotations
 
 import math
 from dataclasses import dataclass, field
+from typing import ClassVar
 
 import numpy as np
 
@@ -48,6 +49,8 @@ class Future:
         start: first position that was redrawn, set by `apply`.
         cost: -ln q of the token that came, nats, float64, shape (tokens,); 0 where nothing was drawn. What an honest
             scorer can expect to pay at least.
+        times: how many times as long the stream is; takes: CPU time of a run with it, of one with the stream as it was.
+        where: what differs besides the future, in words.
         familiar: whether the token before had been followed by something often, bool, shape (tokens,): there a table of
             counts has something to say.
     """
@@ -58,6 +61,9 @@ class Future:
     start: int = 0
     cost: np.ndarray = field(default_factory=lambda: np.zeros(0))
     familiar: np.ndarray = field(default_factory=lambda: np.zeros(0, dtype=bool))
+    times: ClassVar[int] = 1
+    takes: ClassVar[float] = 1.0
+    where: ClassVar[str] = ""
 
     def apply(self, mark: Watermark) -> None:
         """Redraw the end of the validation stream in place and take its old pairs out of the table."""
@@ -79,6 +85,31 @@ class Future:
                 stream[position], self.cost[position] = source.draw(past)
         mark.streams[VAL] = stream.astype(np.uint16)
         mark.redrawn = self.start
+
+
+@dataclass
+class Longer(Future):
+    """A longer stream, for evidence that was close."""
+
+    times: ClassVar[int] = 4
+    takes: ClassVar[float] = 2.5
+    where: ClassVar[str] = "on two streams, one of them four times as long"
+
+    def __post_init__(self) -> None:
+        self.seed += 1  # other tokens, so that what is won on both is won twice
+
+
+@dataclass
+class Repeated(Future):
+    """What is recalled of the training stream stands in it again and again, for counts that want to have seen it twice."""
+
+    where: ClassVar[str] = "where the training text repeats itself"
+
+    def apply(self, mark: Watermark) -> None:
+        """As without repetition, behind a training stream that is one block over and over."""
+        train = mark.streams[TRAIN]
+        train[1:] = np.resize(train[1 : 1 + _BLOCK], len(train) - 1)
+        super().apply(mark)
 
 
 @dataclass

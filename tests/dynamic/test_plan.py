@@ -210,6 +210,18 @@ def test_a_part_of_the_stream_stays_a_part_of_it(full: int, value: int | None) -
     assert planned("VAL_TOKENS", full, {}, SCALES[0])[1] == value
 
 
+@pytest.mark.parametrize(("chunk", "value"), [(1024, 128), (32768, 512), (48, 64)])
+def test_chunks_within_sequences_stay_within_them(chunk: int, value: int) -> None:
+    text = f"""
+import os
+class Settings:
+    eval_seq_len = int(os.environ.get("EVAL_SEQ_LEN", 2048))
+    ttt_chunk_size = int(os.environ.get("TTT_CHUNK_SIZE", {chunk}))
+"""
+    plan = make_plan(declared_settings(text, "train_gpt.py"), {}, SCALES[0], text)
+    assert plan.environment["TTT_CHUNK_SIZE"] == str(value)
+
+
 def test_batches_that_one_rank_makes_for_all() -> None:
     tree = ast.parse("class Settings:\n    grad_accum_steps = 96 // world_size\nother = 96 // world_size\n")
     assert Shrinker(SCALES[0], {}, lambda *_: None).shrink(tree)
