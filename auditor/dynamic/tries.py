@@ -132,6 +132,8 @@ def _by_error(tried: list[Try], reason: str) -> list[Try]:
     if any(word in reason.lower() for word in _SHAPES):
         scales = (*_in_blocks(last.scale, reason), *SCALES)
         found += [last.but(f"at another scale (width {scale.width})", scale=scale) for scale in scales]
+        # Sizes that the program takes for granted.
+        found.append(last.but("with the model's sizes as submitted", scale=WHOLE))
     return found
 
 

@@ -22,7 +22,9 @@ from auditor.dynamic.inside.recurrences import Unsupported
 
 _OFF = (None, False, 0, -1, (-1, -1), (None, None))
 # Arguments that change nothing in the result where they stand.
-_IGNORED = frozenset({"deterministic", "num_splits", "pack_gqa", "sm_margin", "return_softmax", "scheduler_metadata"})
+_IGNORED = frozenset(
+    {"deterministic", "num_splits", "pack_gqa", "enable_gqa", "sm_margin", "return_softmax", "scheduler_metadata"}
+)
 
 
 def install(refuse: Callable[[str], Callable]) -> None:
