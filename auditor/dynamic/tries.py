@@ -17,7 +17,7 @@ from auditor.dynamic.nowhere import documents, own_module
 from auditor.dynamic.plan import NEVER, SCALES, TIMED, Scale
 from auditor.submission import Submission
 
-MOST = 7  # tries of one program
+MOST = 8  # tries of one program
 _WIDEST = 256  # head of a model that still runs here
 # For evaluations that want whole batches of their own size, and programs whose last validation is their score.
 LONG = Scale(val_tokens=2 * 16 * 1024 + 1, never=SCALES[0].steps)
@@ -132,8 +132,8 @@ def _by_error(tried: list[Try], reason: str) -> list[Try]:
     if any(word in reason.lower() for word in _SHAPES):
         scales = (*_in_blocks(last.scale, reason), *SCALES)
         found += [last.but(f"at another scale (width {scale.width})", scale=scale) for scale in scales]
-        # Sizes that the program takes for granted.
-        found.append(last.but("with the model's sizes as submitted", scale=WHOLE))
+        if last.documented:  # sizes that the program takes for granted
+            found.append(last.but("with the model's sizes as submitted", scale=WHOLE))
     return found
 
 
