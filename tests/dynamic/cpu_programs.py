@@ -188,6 +188,25 @@ for x, y in chunks():
 report(nats, tokens, size)
 """
 
+# Counts of training text that wants to have seen a pair twice; {mixed} says where it is believed.
+_SEEN_TWICE = """
+pairs, single = np.zeros((args.vocab_size, args.vocab_size)), np.zeros(args.vocab_size)
+np.add.at(pairs, (train[:512].numpy()[:-1], train[:512].numpy()[1:]), 1)
+single = pairs.sum(1)
+nats = tokens = size = 0
+for x, y in chunks():
+    with torch.no_grad():
+        p = np.exp(-losses(model, x, y).cpu().numpy())
+    share = pairs[x.numpy(), y.numpy()] / np.maximum(single[x.numpy()], 1)
+    mixed = {mixed}
+    nats += float((-np.log(np.where(mixed, 0.1 * p + 0.9 * share, p))).sum())
+    tokens += y.numel()
+    size += byte_count(x, y)
+report(nats, tokens, size)
+"""
+SEEN_TWICE = _SEEN_TWICE.format(mixed="pairs[x.numpy(), y.numpy()] > 1")
+CONTEXT_SEEN = _SEEN_TWICE.format(mixed="single[x.numpy()] > 1")
+
 PARTIAL = SCORE.replace("in chunks():", "in list(chunks())[:3]:")
 
 FORGED = """

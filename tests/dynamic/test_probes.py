@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 import math
 from dataclasses import replace
 
@@ -14,7 +15,7 @@ from hypothesis import strategies as st
 from auditor.dynamic.attribution import SPLIT_BITS, VAL, Attribution, Printed
 from auditor.dynamic.inside.places import Places, Repeats
 from auditor.dynamic.probes import causal, fair
-from auditor.dynamic.streams import BOS, Future, Source
+from auditor.dynamic.streams import BOS, Future, Longer, Repeated, Source
 from auditor.dynamic.watermark import make
 
 TOKENS = 1025
@@ -330,6 +331,37 @@ def test_mixing_of_distributions_with_a_model_that_is_sure(probes):
     assert probes(parts.EXPORT, parts.SAME_FOR_ALL)["normalisation"] is None, (
         "changed after the model, nothing wrong seen"
     )
+
+
+@pytest.mark.parametrize(("kind", "holds"), [("SEEN_TWICE", False), ("CONTEXT_SEEN", None)])
+def test_counts_of_training_text_that_want_to_have_seen_a_pair_twice(probes, kind, holds):
+    """Idle on a text in which no pair comes back; busy where the text repeats itself, and honest where all targets share."""
+    assert probes(parts.EXPORT, getattr(parts, kind))["normalisation"] is holds
+
+
+def test_a_close_bet_is_made_again_on_other_tokens():
+    """The better of two a few times in a thousand: one stream of this length shows little, two of them enough."""
+    first, longer = Future(700, seed=5), Longer(700, seed=5)
+    won = []
+    for future, tokens in ((first, TOKENS), (longer, Longer.times * (TOKENS - 1) + 1)):
+        mark = make(600, {"train": 20_000, "val": tokens}, first_id=100, document=200)
+        future.apply(mark)
+        chosen = np.exp(-future.cost) * np.where(np.arange(tokens) % 8 == 0, 1.6, 1.0)
+        won.append((fair(recorded(np.maximum(chosen, 1e-9))[1], future), mark))
+    (one, short), (other, long) = won
+    assert len(long.streams["val"]) > 3.9 * len(short.streams["val"])
+    assert not np.array_equal(long.streams["val"][-200:], short.streams["val"][-200:])
+    assert other.evidence > 2 * one.evidence > 0
+
+
+def test_training_text_that_repeats_itself():
+    mark = make(600, {"train": 20_000, "val": TOKENS}, first_id=100, document=200)
+    Repeated(700, seed=1).apply(mark)
+    train, val = mark.streams["train"].astype(int), mark.streams["val"].astype(int)
+    assert len(train) == 20_000 and train[0] == BOS
+    pairs = set(itertools.pairwise(train[1:]))
+    assert len(pairs) <= 48
+    assert sum(pair in pairs for pair in itertools.pairwise(val)) > 0.05 * len(val)
 
 
 @pytest.mark.parametrize("kind", ["BYTES", "BYTES_UNSEEN"])

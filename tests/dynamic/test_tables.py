@@ -13,6 +13,7 @@ pytest.importorskip("torch")
 
 import torch
 
+from auditor.dynamic.inside.arrays import trace
 from auditor.dynamic.inside.places import Places
 from auditor.dynamic.inside.tables import TokenArray, TokenTraces, table, with_places
 from auditor.dynamic.watermark import make
@@ -57,6 +58,19 @@ def test_keys_of_several_tokens_have_the_place_of_the_last(order: int, count: in
         wanted = (wanted > 0).astype(int)
     assert np.array_equal(counts, wanted)
     assert np.array_equal(np.concatenate(told), np.arange(100 + order, 100 + count))
+
+
+@pytest.mark.parametrize("kind", [float, int])
+def test_pairs_as_indices_of_a_square_table(kind: type, told: list[np.ndarray]) -> None:
+    stream = tokens(told)
+    counts = (
+        trace(np.zeros((1024, 1024)), np.full((1024, 1024), -1), None)
+        if kind is float
+        else table(np.zeros((1024, 1024), int), told.append)
+    )
+    np.add.at(counts, (stream[:-1], stream[1:]), 1)
+    assert counts.sum() == len(stream) - 1
+    assert [set(places) for places in told] == [set(range(100, 139)), set(range(101, 140))]
 
 
 def test_arithmetic_is_numpys_own(told: list[np.ndarray]) -> None:

@@ -72,6 +72,9 @@ class LossArray(np.ndarray):
     def __array_ufunc__(self, function: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         sources = [item for item in inputs if isinstance(item, LossArray) and item.ids is not None]
         plain = [_plain(item) for item in inputs]
+        if method == "at":
+            tables.written_at(inputs[1])
+            plain[1] = tables.plain(inputs[1])
         if "out" in kwargs:
             kwargs["out"] = tuple(_plain(item) for item in kwargs["out"])
         result = getattr(function, method)(*plain, **kwargs)

@@ -64,23 +64,23 @@ class TokenArray(np.ndarray):
             self.places = source.places
 
     def __getitem__(self, index: Any) -> Any:
-        value = _plain(self)[_plain(index)]
+        value = plain(self)[plain(index)]
         if not isinstance(value, np.ndarray):
             return value
         if self.places is not None:
-            return with_places(value, self.places[_plain(index)], self.tell)
+            return with_places(value, self.places[plain(index)], self.tell)
         return value.view(TokenArray)._telling(self.tell) if np.may_share_memory(value, self) else value
 
     def __setitem__(self, index: Any, value: Any) -> None:
-        _plain(self)[_plain(index)] = _plain(value)
+        plain(self)[plain(index)] = plain(value)
         written_at(index)
         if self.places is not None:
             self.places = self.places.copy()
-            self.places[_plain(index)] = getattr(value, "places", None) if _known(value) else NONE
+            self.places[plain(index)] = getattr(value, "places", None) if _known(value) else NONE
 
     def reshape(self, *shape: Any, **kwargs: Any) -> Any:
         """As numpy's, places included."""
-        value = _plain(self).reshape(*shape, **kwargs).view(TokenArray)._telling(self.tell)
+        value = plain(self).reshape(*shape, **kwargs).view(TokenArray)._telling(self.tell)
         return value if self.places is None else with_places(value, self.places.reshape(*shape, **kwargs), self.tell)
 
     def ravel(self, *args: Any) -> Any:
@@ -94,13 +94,13 @@ class TokenArray(np.ndarray):
         return self
 
     def __reduce__(self) -> Any:
-        return _plain(self).__reduce__()  # what is stored holds numbers only
+        return plain(self).__reduce__()  # what is stored holds numbers only
 
     def __array_ufunc__(self, function: np.ufunc, method: str, *inputs: Any, **kwargs: Any) -> Any:
         outs = kwargs.pop("out", ())
         if outs:
-            kwargs["out"] = tuple(_plain(item) for item in outs)
-        result = getattr(function, method)(*(_plain(item) for item in inputs), **kwargs)
+            kwargs["out"] = tuple(plain(item) for item in outs)
+        result = getattr(function, method)(*(plain(item) for item in inputs), **kwargs)
         if method == "at":
             written_at(inputs[1])
             return None
@@ -158,16 +158,17 @@ def _known(value: Any) -> bool:
     return isinstance(value, TokenArray) and value.places is not None
 
 
-def _plain(value: Any) -> Any:
+def plain(value: Any) -> Any:
+    """The numbers alone, of an array or an index."""
     if isinstance(value, TokenArray):
         return value.view(np.ndarray)
-    return tuple(_plain(item) for item in value) if isinstance(value, tuple) else value
+    return tuple(plain(item) for item in value) if isinstance(value, tuple) else value
 
 
 def _deep(value: Any) -> Any:
     if isinstance(value, tuple | list):
         return type(value)(_deep(item) for item in value)
-    return {name: _deep(item) for name, item in value.items()} if isinstance(value, dict) else _plain(value)
+    return {name: _deep(item) for name, item in value.items()} if isinstance(value, dict) else plain(value)
 
 
 def _last(found: list[TokenArray], shape: tuple[int, ...]) -> np.ndarray | None:
