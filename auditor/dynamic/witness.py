@@ -9,7 +9,8 @@ from typing import TYPE_CHECKING
 from auditor.case import Case
 from auditor.dynamic.account import Account
 from auditor.dynamic.attribution import Attribution, Explained, Printed, explain
-from auditor.dynamic.experiment import Experiment, experiment, probed
+from auditor.dynamic.experiment import Experiment, experiment
+from auditor.dynamic.probe_words import probed
 from auditor.dynamic.run import RunResult, run_submission
 from auditor.submission import Submission
 from auditor.timeline import Sequence, Timeline

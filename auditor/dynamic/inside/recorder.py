@@ -109,11 +109,11 @@ class Recorder:
         self.busy = True
         try:
             self.traces.follow(name, func, args, kwargs, result)
-            self.tokens.follow(name, func, args, kwargs, result)
             self.state.note(name, args)
             handler = _HANDLERS.get(name)
             if handler is not None:
                 handler(self, args, kwargs, result)
+            self.tokens.follow(name, func, args, kwargs, result)
         except Exception as error:  # a gap in the record is told, it must not change what the program does
             self._blind(f"{name}: {type(error).__name__}: {error}"[:200])
         finally:

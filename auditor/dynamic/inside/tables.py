@@ -127,7 +127,8 @@ class TokenArray(np.ndarray):
         result = function(*_deep(args), **_deep(kwargs))
         if function in (np.concatenate, np.stack, np.hstack) and args and isinstance(result, np.ndarray):
             parts = [part.places if _known(part) else np.full(np.shape(part), NONE) for part in args[0]]
-            return with_places(result, function(parts, **_deep(kwargs)), self.tell)
+            along = {"axis": kwargs["axis"]} if "axis" in kwargs else {}
+            return with_places(result, function(parts, *args[1:2], **along), self.tell)
         return result
 
 
@@ -167,7 +168,7 @@ def plain(value: Any) -> Any:
 
 def _deep(value: Any) -> Any:
     if isinstance(value, tuple | list):
-        return type(value)(_deep(item) for item in value)
+        return tuple(map(_deep, value)) if isinstance(value, tuple) else list(map(_deep, value))
     return {name: _deep(item) for name, item in value.items()} if isinstance(value, dict) else plain(value)
 
 
