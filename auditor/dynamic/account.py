@@ -301,7 +301,7 @@ class Account:
                 continue  # what a validation before the final one counts is gone when the headline comes
             place = self.place(event)
             span = Span(split, Extent.PART, positions=ranges(found) if split is Split.VAL else ())
-            new = Update(place, span, "table", Via.TABLE, phase=phase, why=self.why(event))
+            new = Update(place, span, "counts", Via.TABLE, phase=phase, why=self.why(event))
             old = self.tabled.get((place, split, phase))
             self.tabled[place, split, phase] = new if old is None else replace(old, span=_union(old.span, span))
 

@@ -21,6 +21,7 @@ _NAMES = (
     ("late", "counted score of tokens the model had already learnt from"),
     ("uncounted", "scored, does not count"),
     ("update", "learnt from (validation tokens)"),
+    ("table", "counted in a table (validation tokens)"),
     ("calibrate", "calibrated on"),
     ("train", "learnt from (training tokens)"),
 )
@@ -29,6 +30,7 @@ _WORDS = {
     "late": "scored AFTER an update saw it, counts",
     "uncounted": "scored, does not count",
     "update": "learnt from",
+    "table": "counted in a table",
     "calibrate": "calibrated on",
     "train": "trained on training tokens",
 }
@@ -63,7 +65,7 @@ def order_plot(tree: dict[str, Any]) -> Markup:
 
 
 def _kind(mark: dict[str, Any]) -> str:
-    if mark["kind"] == "Update" and not mark["positions"]:
+    if mark["kind"] in ("Update", "Table") and not mark["positions"]:
         return "train"
     if mark["late"]:
         return "late"

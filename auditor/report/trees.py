@@ -48,7 +48,8 @@ def marks(timeline: tl.Timeline) -> list[dict[str, Any]]:
     """Score, update and calibration events on validation tokens with concrete positions, in order; between them the
     updates from training tokens, without positions.
 
-    `late` marks a counted score of positions that an earlier update or calibration had already seen.
+    `late` marks a counted score of positions that an earlier update or calibration had already seen. What a table has counted
+    makes nothing late: whether it takes part in a score the order does not say.
     """
     seen: list[tuple[int, int]] = []
     found: list[dict[str, Any]] = []
@@ -61,12 +62,13 @@ def marks(timeline: tl.Timeline) -> list[dict[str, Any]]:
             continue
         is_score = isinstance(event, tl.Score)
         late = is_score and event.counted is True and any(_overlaps(seen, a, b) for a, b in positions)
-        if not is_score:
+        in_table = isinstance(event, tl.Update) and event.via is tl.Via.TABLE
+        if not is_score and not in_table:
             seen = _merge(seen, event.span.positions)
         found.append(
             {
                 "order": order,
-                "kind": _kind(event),
+                "kind": "Table" if in_table else _kind(event),
                 "phase": event.phase.value,
                 "positions": positions[:8],
                 "late": late,

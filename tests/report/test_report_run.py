@@ -112,14 +112,15 @@ def test_steps_phases_and_stops_are_drawn():
         mark(2, "Score", (1, 101), counted=False, phase="after training"),
         mark(5, "Score", (1, 51), counted=True),
         mark(6, "Update", (1, 51)),
+        mark(6, "Table", (1, 51)),
         mark(7, "Score", (51, 101), counted=True, late=True),
     ]
     stops = [
         {"order": 3, "kind": "Serialize", "text": "artifact written", "line": 3},
         {"order": 4, "kind": "Load", "text": "artifact read back", "line": 4},
     ]
-    page = Page(run_plot.order_plot({"marks": marks, "marks_total": 9, "stops": stops}))
-    for kind in ("train", "uncounted", "score", "update", "late"):
+    page = Page(run_plot.order_plot({"marks": marks, "marks_total": 10, "stops": stops}))
+    for kind in ("train", "uncounted", "score", "update", "table", "late"):
         assert len(page.all("rect", cls=f"o-{kind}")) == 1 + 1, f"{kind}: one mark and the key of the legend"
     assert "training" in page.words and "evaluation" in page.words
     assert "artifact written" in page.words and "4 later steps are left out" in page.words

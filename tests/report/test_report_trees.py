@@ -74,6 +74,13 @@ def test_late_scores_only_where_counted_and_seen_before():
         ("Score", True)]  # fmt: skip
 
 
+def test_what_a_table_has_counted_makes_no_score_late():
+    counted = tl.Update(AT, val((0, 10)), "counts", tl.Via.TABLE)
+    found = marks(line_of(counted, tl.Score(AT, val((0, 10)), True), tl.Update(AT, val((0, 10)), "adapter")))
+    assert [(mark["kind"], mark["late"]) for mark in found] == [("Table", False), ("Score", False), ("Update", False)]
+    assert describe(counted) == "update counts by count table from val 0–10"
+
+
 @given(st.lists(st.tuples(st.booleans(), st.integers(0, 30), st.integers(1, 8)), max_size=40))
 def test_late_agrees_with_the_definition(steps):
     seen: set[int] = set()
