@@ -401,6 +401,12 @@ def test_model_that_sees_its_own_target_one_token_ahead(probes):
     rows = (parts.ROWS, parts.SCORED_ROWS)
     found = probes(parts.EXPORT, parts.SCORE, changes=(*rows, parts.PAIRED))
     assert found["causality"] is False
+    # A cache of tables made without gradients in the middle of a pass ends no gradient of the pass.
+    cached = (
+        parts.PAIRED[0],
+        parts.PAIRED[1].replace("merged = h", "with torch.no_grad(): h.sum()\n        merged = h", 1),
+    )
+    assert probes(parts.EXPORT, parts.SCORE, changes=(*rows, cached))["causality"] is False
     assert probes(parts.EXPORT, parts.SCORE, changes=rows)["causality"] is True
 
 

@@ -7,6 +7,8 @@ embedded inputs shows it at once: it is zero behind the row in a causal model, e
 
 from __future__ import annotations
 
+from collections.abc import Callable
+
 import torch
 
 _PASSES = 3
@@ -22,10 +24,11 @@ class LookAhead:
     have gradients may end it then, so that is for a run of its own.
     """
 
-    def __init__(self, scoring: bool = False) -> None:
+    def __init__(self, scoring: bool = False, ours: Callable[[int], bool] = lambda depth: False) -> None:
+        """`ours`: whether the function so many calls above is the program's (see `places.Sites.ours`)."""
         self.left = _PASSES
         self.inputs: list[torch.Tensor] = []
-        self.scoring, self.opened = scoring, False
+        self.scoring, self.opened, self.ours = scoring, False, ours
 
     def begin(self) -> None:
         """A new forward pass."""
@@ -54,9 +57,9 @@ class LookAhead:
             self._close()
 
     def _open(self) -> None:
-        # A program that asks goes on as it would without gradients.
+        # A program that asks goes on as it would without gradients; torch itself has to know (a context restores what was).
         torch.set_grad_enabled(True)
-        torch.is_grad_enabled, self.opened = (lambda: False), True
+        torch.is_grad_enabled, self.opened = (lambda: torch._C.is_grad_enabled() and not self.ours(1)), True
 
     def _close(self) -> None:
         if self.opened:

@@ -55,7 +55,7 @@ class Recorder:
         self.blind = 0
         self.probabilities: dict[int, weakref.ref] = {}  # tensors compare elementwise, so no WeakSet
         self.state = State()
-        self.ahead = LookAhead(scoring=bool(os.environ.pop("AUDITOR_AHEAD", "")))
+        self.ahead = LookAhead(bool(os.environ.pop("AUDITOR_AHEAD", "")), self.sites.ours)
         self.losses = Held()
 
     # -- hooks -----------------------------------------------------------------------------------------------------
