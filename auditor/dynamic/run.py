@@ -187,7 +187,9 @@ def _plan(now: Try, settings: list[Setting], effective: dict[str, str], options:
     given = ({**effective, **options} if now.options else effective) if now.documented else {}
     plan = make_plan(settings, given, now.scale, text)
     plan.data, plan.without = now.data, now.without
-    plan.roots = tuple(dict.fromkeys((*map(data_root, now.data), *_ROOT.findall(text))))[:4]
+    # Both are the submission's words: a path that climbs is no place in the sandbox.
+    roots = dict.fromkeys((*map(data_root, now.data), *_ROOT.findall(text)))
+    plan.roots = tuple(path for path in roots if os.path.normpath(path) == path)[:4]
     plan.conditions, plan.ranked, plan.extra, plan.documented = now.words, now.ranked, now.extra, now.documented
     if now.words:
         plan.notes["conditions of the run"] = ("as documented", now.words)

@@ -28,7 +28,7 @@ WHOLE = Scale(seq=64, batch=8, chunk=256, stride=32, steps=2, val_tokens=8 * 256
 _SHAPES = ("shape", "size", "divisible", "divide", "assert", "dimension", "index", "range", "view", "must", "zero")
 _FINAL = ("needs the package", "needs the network", "has no stand-in", "no stand-in on a CPU", "wall time over")
 # Where the sandbox lays its own data set, and folders of the system.
-_SYSTEM = ("/data/", "/repo/", "/scratch/", "/usr/", "/lib", "/bin/", "/etc/", "/proc/", "/dev/", "/sys/")
+_SYSTEM = ("/data/", "/repo/", "/scratch/", "/tmp/", "/usr/", "/lib", "/bin/", "/etc/", "/proc/", "/dev/", "/sys/")
 _RANKS = ("Wrapped", "DistributedDataParallel", "distributed", "ddp", "DDP", "process group", "world_size")
 
 

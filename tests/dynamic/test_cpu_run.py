@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import shutil
 
 import cpu_programs as parts
@@ -361,6 +362,15 @@ print("rented", len(found), deepspeed.comm is not None)
     assert made.run.attempts == 3
     assert "without the package deepspeed" in made.run.plan.conditions
     assert "the data set at /rented/golf" in made.run.plan.conditions
+
+
+def test_a_path_that_climbs_is_no_place_for_the_data() -> None:
+    climbs = (
+        'outside = "/a/../../../../../tmp/auditor-climbed/datasets/fineweb10B_sp1024"\nprint(os.path.exists(outside))\n'
+    )
+    made = said(climbs, parts.EXPORT, parts.SCORE)
+    assert made.run.plan.roots == ()
+    assert not os.path.exists("/tmp/auditor-climbed")
 
 
 def test_what_an_absent_package_computes_ends_the_run_with_its_name() -> None:

@@ -116,6 +116,12 @@ def test_grants_are_visible_and_readonly(tmp_path, allowed):
 
 
 @needs_sandbox
+@pytest.mark.parametrize("inside", ["/a/../../../home/somebody", "data", "/data/./x", "/data/"])
+def test_nothing_is_granted_outside_of_the_view(tmp_path, inside):
+    with pytest.raises(ValueError, match="nothing can be granted"):
+        Policy(argv=(sys.executable,), binds=((str(tmp_path), inside),))
+
+
 def test_exit_status_and_crash_are_told_apart():
     assert run(Policy(argv=(sys.executable, "-I", "-c", "raise SystemExit(7)"), wall_seconds=20)).returncode == 7
     crash = run(Policy(argv=(sys.executable, "-I", "-c", "import os; os.abort()"), wall_seconds=20))

@@ -93,6 +93,12 @@ class Policy:
     environment: dict[str, str] = field(default_factory=dict)
     loopback: bool = False
 
+    def __post_init__(self) -> None:
+        """Raises ValueError where a grant would lie outside of the view that is built for the program."""
+        for _, inside in self.binds:
+            if not inside.startswith("/") or os.path.normpath(inside) != inside:
+                raise ValueError(f"{inside!r} is no absolute path without '.' and '..'; nothing can be granted there")
+
     def as_dict(self) -> dict:
         """Plain data for the process inside."""
         return asdict(self)
