@@ -12,7 +12,7 @@ from dataclasses import dataclass
 from auditor.case import Case
 from auditor.documents.model import LogRun
 from auditor.findings import Evidence, Witness
-from auditor.timeline import Calibrate, Clock, Phase, Place, Split
+from auditor.timeline import Calibrate, Clock, Phase, Place, Serialize, Split, Timeline
 from rules.measures import as_number, at_log, reported_runs, setting, train_seconds
 from rules.support import at_line
 from rules.testimony import source_line
@@ -32,6 +32,16 @@ _SECONDS = re.compile(r"\b(?:in|time[=:]?|took|elapsed[=:]?)\s*([\d.]+)\s*s\b")
 CAP = 600.0
 _EFFECTIVE = re.compile(r"effective\s*=\s*(\d+)\s*ms")
 _RESERVE = re.compile(r"(?i)gptq:?\s*reserv\w*\s+([\d.]+)\s*(ms|s)\b")
+
+
+def calibrated_on_validation(timeline: Timeline) -> list[Calibrate]:
+    """Collections of activations of validation tokens before the last export.
+
+    Those after it shape no quantiser; a timeline without an export is taken as it is.
+    """
+    order = [event for event in timeline.events() if isinstance(event, Calibrate | Serialize)]
+    last = max((index for index, event in enumerate(order) if isinstance(event, Serialize)), default=len(order))
+    return [event for event in order[:last] if isinstance(event, Calibrate) and event.span.split is Split.VAL]
 
 
 @dataclass(frozen=True)

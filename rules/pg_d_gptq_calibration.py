@@ -8,9 +8,9 @@ from dataclasses import replace
 from auditor.case import Case
 from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
-from auditor.timeline import Calibrate, Phase, Serialize, Split, Timeline
+from auditor.timeline import Calibrate, Phase, Split, Timeline
 from rules.base import Example, Rule
-from rules.calibration import Calibration, calibrations
+from rules.calibration import Calibration, calibrated_on_validation, calibrations
 from rules.events import blind_spots, place
 from rules.examples import runs, variant
 from rules.support import failed, passed, plural, warned
@@ -92,7 +92,7 @@ _PRECEDENTS = (
 def read(timeline: Timeline) -> Finding | None:
     """Calibration on validation tokens is a breach at any time; on training tokens only after the clock."""
     events = [event for event in timeline.events() if isinstance(event, Calibrate)]
-    on_val = [event for event in events if event.span.split is Split.VAL and _before_export(timeline, event)]
+    on_val = calibrated_on_validation(timeline)
     if on_val and timeline.witness == Witness.STATIC.value:
         # Statistics that reach the weights have an answer of their own; what becomes of these was not seen.
         return warned(
@@ -110,13 +110,6 @@ def read(timeline: Timeline) -> Finding | None:
     if any(blind_spots(timeline)):
         return None
     return passed("no calibration reads validation data or training data after training")
-
-
-def _before_export(timeline: Timeline, event: Calibrate) -> bool:
-    """Activations collected after the last export shape no quantiser; a timeline without an export is taken as it is."""
-    order = [e for e in timeline.events() if isinstance(e, (Calibrate, Serialize))]
-    exports = [index for index, e in enumerate(order) if isinstance(e, Serialize)]
-    return not exports or order.index(event) < exports[-1]
 
 
 RULE = Rule(

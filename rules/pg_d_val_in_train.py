@@ -10,6 +10,7 @@ from auditor.findings import Finding, Severity, Status, Witness
 from auditor.submission import Track
 from auditor.timeline import DISCARDED, Phase, Split, Timeline, Update
 from rules.base import Example, Rule
+from rules.calibration import calibrated_on_validation
 from rules.data_builds import leaky_builds, rebuilt_cleanly
 from rules.events import blind_spots, place
 from rules.example_program import DATA, edited, program
@@ -67,6 +68,12 @@ def read(timeline: Timeline) -> Finding | None:
     if trained:
         said = failed if proven(timeline, trained) else warned
         return said("validation tokens update the model during training", [place(event) for event in trained])
+    # Where a run collected them is certain; reading answers for statistics that reach the weights by itself.
+    collected = calibrated_on_validation(timeline) if timeline.witness == Witness.RUN.value else []
+    if collected:
+        return failed(
+            "activations of validation tokens are collected for the quantiser", [place(event) for event in collected]
+        )
     if any(blind_spots(timeline)):
         return None
     return passed("no update before the export takes validation tokens")

@@ -22,6 +22,7 @@ from auditor.timeline import Calibrate, Clock, Load, Phase, Score, Serialize, Sp
 from auditor.unpack import read_program
 from rules.calibration import clocked_out
 from rules.order import counted_once, score_before_update, untouched_before_export
+from rules.pg_d_val_in_train import read as val_in_train
 
 pytestmark = pytest.mark.skipif(bool(available_layers()[1]), reason="this machine cannot contain a program")
 FOLDER = "records/track_10min_16mb/2026-04-01_Small"
@@ -196,6 +197,9 @@ def test_calibration_on_validation_tokens() -> None:
     found = events(made, Calibrate)
     assert {event.span.split for event in found} == {Split.VAL}
     assert found[0].phase is Phase.AFTER_TRAINING
+    # On every track: the rule on when to calibrate binds records only.
+    assert val_in_train(made.timeline).status is Status.FAIL
+    assert val_in_train(said(parts.EXPORT, parts.CALIBRATE, parts.SCORE).timeline).status is Status.PASS
 
 
 def test_text_that_meets_pairs_of_the_stream_by_chance_was_not_read_from_it() -> None:
