@@ -7,23 +7,17 @@ keys that are made one by one as plain numbers are not followed.
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import Any
 
 import numpy as np
 import torch
 
-NONE = -1
+from auditor.dynamic.inside.shadows import JOINING, MOVING, NONE, Shadows
+
 _STREAM = 1000  # token ids at once that are taken for a stream
 _TABLE = 256  # numbers in an array that may be a table
-_MOVING = frozenset(
-    {
-        "__getitem__", "reshape", "view", "flatten", "squeeze", "unsqueeze", "contiguous", "clone", "detach", "narrow",
-        "index_select", "masked_select", "transpose", "permute", "t", "expand", "split", "chunk", "unbind", "flip", "select",
-        "ravel", "unfold", "roll", "repeat", "repeat_interleave", "take", "tensor_split",
-    }
-)  # fmt: skip
+_MOVING = MOVING | {"unfold"}
 _CASTS = frozenset({"to", "long", "int", "short", "cpu", "type", "type_as", "pin_memory"})
 _MIXING = frozenset(
     {f"{side}{name}__" for side in ("__", "__r", "__i") for name in
@@ -38,11 +32,10 @@ _COUNTING = {
     "scatter_add_": 2, "scatter_add": 2, "scatter_": 2, "index_add_": 2, "index_add": 2, "index_put_": 1, "put_": 1,
     "bincount": 0, "__setitem__": 1,
 }  # fmt: skip
-_JOINING = frozenset({"cat", "concat", "stack", "hstack", "vstack", "concatenate"})
 _LEAVING = frozenset({"numpy", "__array__"})
 _ENTERING = frozenset({"from_numpy", "as_tensor", "tensor", "frombuffer"})
 _REDUCING = frozenset({"sum", "amax", "max"})
-NAMES = _MOVING | _CASTS | _MIXING | _JOINING | _LEAVING | _REDUCING | set(_COUNTING)
+NAMES = _MOVING | _CASTS | _MIXING | JOINING | _LEAVING | _REDUCING | set(_COUNTING)
 
 Tell = Callable[[np.ndarray], None]
 
@@ -184,25 +177,25 @@ def _last(found: list[TokenArray], shape: tuple[int, ...]) -> np.ndarray | None:
     return places
 
 
-class TokenTraces:
+class TokenTraces(Shadows):
     """Places of the tokens in tensors of whole numbers. `places_of` finds those of a stream."""
 
     def __init__(self, places_of: Callable[[np.ndarray], np.ndarray], tell: Tell) -> None:
+        super().__init__()
         self.places_of, self.tell = places_of, tell
-        self.known: dict[int, tuple[weakref.ref, torch.Tensor]] = {}
         self.replacement: Any = None
 
     def follow(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any) -> None:
         """Follow one operation of torch; `replacement` is what the caller is to get instead of its result, if anything."""
         if name in _ENTERING and args:
             self._enter(args[0], result)
-        if not self.known or name not in NAMES:
+        if not self.shadows or name not in NAMES:
             return
         if name in _COUNTING:
             self._count(args, _COUNTING[name])
-        elif name in _JOINING:
-            self._join(func, args, kwargs, result)
-        elif (places := self._of(args[0] if args else None)) is None and name not in _MIXING:
+        elif name in JOINING:
+            self.join(func, args, kwargs, result)
+        elif (places := self.of(args[0] if args else None)) is None and name not in _MIXING:
             return
         elif name in _LEAVING:
             if isinstance(result, np.ndarray) and result.dtype.kind in "iu":
@@ -212,62 +205,43 @@ class TokenTraces:
         elif name in _REDUCING:
             self._reduce(places, args, kwargs, result)
         elif name in _CASTS:
-            self._put(result, places)
+            self.put(result, places)
         else:
-            moved = func(places, *args[1:], **kwargs)
-            for item, own in zip(*(_many(result), _many(moved)), strict=False):
-                self._put(item, own)
-
-    def _of(self, tensor: Any) -> torch.Tensor | None:
-        entry = self.known.get(id(tensor))
-        return entry[1] if entry is not None and entry[0]() is tensor else None
+            self.move(func, places, args, kwargs, result)
 
     def _enter(self, array: Any, result: Any) -> None:
         if not isinstance(result, torch.Tensor) or result.is_floating_point() or result.dtype == torch.bool:
             return
         if _known(array):
-            self._put(result, torch.from_numpy(np.ascontiguousarray(array.places)))
+            self.put(result, torch.from_numpy(np.ascontiguousarray(array.places)))
         elif result.dim() == 1 and result.numel() >= _STREAM:
             places = self.places_of(result.to(torch.int64).numpy())
             if 2 * (places != NONE).sum() > len(places):
-                self._put(result, torch.from_numpy(places.astype(np.int64)))
+                self.put(result, torch.from_numpy(places.astype(np.int64)))
 
     def _count(self, args: tuple, at: int) -> None:
         keys = args[at] if len(args) > at else None
         for part in keys if isinstance(keys, tuple | list) else (keys,):
-            places = self._of(part)
+            places = self.of(part)
             if places is not None:
                 self.tell(places.numpy())
 
-    def _join(self, func: Callable, args: tuple, kwargs: dict, result: Any) -> None:
-        parts = args[0] if args else kwargs.get("tensors", ())
-        found = [self._of(part) for part in parts]
-        if any(own is not None for own in found):
-            filled = [
-                torch.full(part.shape, NONE) if own is None else own for part, own in zip(parts, found, strict=True)
-            ]
-            self._put(result, func(filled, *args[1:], **{k: v for k, v in kwargs.items() if k != "tensors"}))
-
     def _mix(self, args: tuple, result: Any) -> None:
-        found = [own for own in map(self._of, args) if own is not None]
+        found = [own for own in map(self.of, args) if own is not None]
         if not found or not isinstance(result, torch.Tensor):
             return
         try:
             spread = [own.broadcast_to(result.shape) for own in found]
         except RuntimeError:
             return
-        self._put(result, torch.stack(spread).amax(0))
+        self.put(result, torch.stack(spread).amax(0))
 
     def _reduce(self, places: torch.Tensor, args: tuple, kwargs: dict, result: Any) -> None:
         dim = kwargs.get("dim", kwargs.get("axis", args[1] if len(args) > 1 else None))
         if isinstance(dim, int) and isinstance(result, torch.Tensor):
-            self._put(result, places.amax(dim, keepdim=bool(kwargs.get("keepdim", False))))
+            self.put(result, places.amax(dim, keepdim=bool(kwargs.get("keepdim", False))))
 
-    def _put(self, tensor: Any, places: torch.Tensor) -> None:
-        if isinstance(tensor, torch.Tensor) and tensor.shape == places.shape and not tensor.is_floating_point():
-            key = id(tensor)
-            self.known[key] = (weakref.ref(tensor, lambda _, key=key: self.known.pop(key, None)), places)
-
-
-def _many(value: Any) -> tuple:
-    return tuple(value) if isinstance(value, tuple | list) else (value,)
+    def put(self, tensor: Any, shadow: torch.Tensor) -> None:
+        """As for any; floats are no tokens."""
+        if isinstance(tensor, torch.Tensor) and not tensor.is_floating_point():
+            super().put(tensor, shadow)

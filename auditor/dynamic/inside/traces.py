@@ -8,7 +8,6 @@ counted without knowing anything of the submission's loop: the slice, mask or do
 
 from __future__ import annotations
 
-import weakref
 from collections.abc import Callable
 from typing import Any
 
@@ -17,17 +16,12 @@ import torch
 
 from auditor.dynamic.inside.arrays import LossArray, trace
 from auditor.dynamic.inside.numbers import Term, number
+from auditor.dynamic.inside.shadows import JOINING, MOVING, NONE, Shadows
 
-NONE = -1
 _BEYOND = 1 << 62
-_MOVING = frozenset(
-    {
-        "__getitem__", "reshape", "view", "flatten", "squeeze", "unsqueeze", "contiguous", "clone", "detach", "cpu",
-        "narrow", "index_select", "masked_select", "transpose", "permute", "t", "expand", "split", "chunk", "unbind",
-        "view_as", "reshape_as", "flip", "select", "ravel", "unflatten", "take", "diagonal", "tensor_split", "roll",
-        "movedim", "alias", "swapaxes", "repeat", "repeat_interleave", "gather",
-    }
-)  # fmt: skip
+_MOVING = MOVING | {
+    "cpu", "view_as", "reshape_as", "unflatten", "diagonal", "movedim", "alias", "swapaxes", "gather",
+}  # fmt: skip
 _CASTS = frozenset({"to", "float", "double", "half", "bfloat16", "type", "type_as", "cpu", "requires_grad_"})
 _ELEMENTWISE = frozenset(
     {
@@ -42,14 +36,13 @@ _PRODUCTS = frozenset({"mul", "__mul__", "__rmul__", "mul_", "__imul__", "multip
 _SUMS = frozenset({"sum", "mean", "nansum", "cumsum"})
 _MIXING = frozenset({"sum", "mean", "nansum", "logsumexp"})  # along a dimension of experts, one of which is the loss
 _ADDING = frozenset({"scatter_add_", "scatter_add", "index_add_", "index_add", "index_put_", "bincount"})
-_JOINING = frozenset({"cat", "concat", "stack", "hstack", "vstack", "concatenate"})
 _NUMPY = frozenset({"numpy", "tolist", "__array__"})
-NAMES = _MOVING | _CASTS | _ELEMENTWISE | _SUMS | _ADDING | _JOINING | _NUMPY | {
+NAMES = _MOVING | _CASTS | _ELEMENTWISE | _SUMS | _ADDING | JOINING | _NUMPY | {
     "where", "__setitem__", "copy_", "zero_", "fill_", "dot", "inner", "item", "logsumexp",
 }  # fmt: skip
 
 
-class Traces:
+class Traces(Shadows):
     """Shadows of the live tensors that hold losses.
 
     `counted` is called with (ids, value, how, terms) for every reduction; `terms` are the numbers that were added up, one
@@ -57,8 +50,8 @@ class Traces:
     """
 
     def __init__(self, counted: Callable[..., None]) -> None:
+        super().__init__()
         self.counted = counted
-        self.shadows: dict[int, tuple[weakref.ref, torch.Tensor]] = {}
         self.next_id = 0
         self.tokens = torch.full((1 << 12,), NONE)  # of each loss the place of its token
         self.replacement: Any = None
@@ -72,13 +65,8 @@ class Traces:
         if places is not None:
             self.tokens[base : self.next_id] = torch.from_numpy(np.ascontiguousarray(places, dtype=np.int64))
         if tensor.numel() == count:
-            self._put(tensor, torch.arange(base, base + count).reshape(tensor.shape))
+            self.put(tensor, torch.arange(base, base + count).reshape(tensor.shape))
         return base
-
-    def of(self, tensor: Any) -> torch.Tensor | None:
-        """Shadow of a tensor, None when it holds no losses."""
-        entry = self.shadows.get(id(tensor))
-        return entry[1] if entry is not None and entry[0]() is tensor else None
 
     def follow(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any) -> None:
         """Repeat one operation on the shadows of its arguments."""
@@ -86,8 +74,8 @@ class Traces:
             self.back(args[0], result)
         if not self.shadows or name not in NAMES:
             return
-        if name in _JOINING:
-            self._join(func, args, kwargs, result)
+        if name in JOINING:
+            self.join(func, args, kwargs, result)
             return
         found = [self.of(arg) if isinstance(arg, torch.Tensor) else None for arg in (*args, *kwargs.values())]
         if all(shadow is None for shadow in found):
@@ -106,11 +94,9 @@ class Traces:
         elif name in _ADDING:
             self._sum("sum", first, found, args, None)
         elif name in _CASTS:
-            self._put(result, first)
+            self.put(result, first)
         elif name in _MOVING and found[0] is not None:
-            moved = func(found[0], *args[1:], **kwargs)
-            for item, shadow in zip(*(_many(result), _many(moved)), strict=False):
-                self._put(item, shadow)
+            self.move(func, found[0], args, kwargs, result)
         elif name in _ELEMENTWISE:
             self._elementwise(name, args, result, found)
 
@@ -133,7 +119,7 @@ class Traces:
             other = args[1 - position] if len(args) > 1 and position < 2 else None
             if name in _PRODUCTS and isinstance(other, torch.Tensor):
                 shadow = torch.where(other.detach() == 0, NONE, shadow)
-            self._put(result, shadow)
+            self.put(result, shadow)
             return
 
     def _chosen(self, args: tuple, result: torch.Tensor, found: list) -> None:
@@ -142,7 +128,7 @@ class Traces:
         first = torch.as_tensor(result.detach() == args[0])
         shadow = torch.where(first, one, other)
         if shadow.shape == result.shape:
-            self._put(result, shadow)
+            self.put(result, shadow)
 
     def _sum(self, name: str, shadow: torch.Tensor, found: list, args: tuple, result: Any) -> None:
         ids = shadow.reshape(-1).numpy()
@@ -178,24 +164,13 @@ class Traces:
         # Padding has no place.
         if not bool((alone | (first == last) | (last == NONE)).all()):
             return False
-        self._put(result, torch.where((highest == NONE) | (~alone & (last == NONE)), NONE, lowest))
+        self.put(result, torch.where((highest == NONE) | (~alone & (last == NONE)), NONE, lowest))
         return True
-
-    def _join(self, func: Callable, args: tuple, kwargs: dict, result: Any) -> None:
-        parts = args[0] if args else kwargs.get("tensors", ())
-        shadows = [self.of(part) for part in parts]
-        if all(shadow is None for shadow in shadows):
-            return
-        filled = [
-            shadow if shadow is not None else torch.full(part.shape, NONE)
-            for part, shadow in zip(parts, shadows, strict=True)
-        ]
-        self._put(result, func(filled, *args[1:], **{k: v for k, v in kwargs.items() if k != "tensors"}))
 
     def _where_(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any, found: list) -> None:
         if len(args) == 3 and isinstance(result, torch.Tensor):
             a, b = (shadow if shadow is not None else torch.tensor(NONE) for shadow in found[1:3])
-            self._put(result, torch.where(args[0].bool(), a, b).broadcast_to(result.shape))
+            self.put(result, torch.where(args[0].bool(), a, b).broadcast_to(result.shape))
 
     def _setitem_(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any, found: list) -> None:
         target, index = args[0], args[1]
@@ -206,11 +181,11 @@ class Traces:
         else:
             # Another number for the same token, unless it is nothing: then the token is left out.
             shadow[index] = torch.where(target.detach()[index] == 0, NONE, shadow[index])
-        self._put(target, shadow)
+        self.put(target, shadow)
 
     def _copy_(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any, found: list) -> None:
         if len(found) > 1 and found[1] is not None:
-            self._put(args[0], found[1].broadcast_to(args[0].shape))
+            self.put(args[0], found[1].broadcast_to(args[0].shape))
         else:
             self.shadows.pop(id(args[0]), None)
 
@@ -242,20 +217,10 @@ class Traces:
     def back(self, array: Any, tensor: Any) -> None:
         """A traced array came back to torch."""
         if isinstance(array, LossArray) and array.ids is not None:
-            self._put(tensor, torch.from_numpy(np.ascontiguousarray(array.ids)))
+            self.put(tensor, torch.from_numpy(np.ascontiguousarray(array.ids)))
 
     def _item_(self, name: str, func: Callable, args: tuple, kwargs: dict, result: Any, found: list) -> None:
         ids = found[0].reshape(-1).numpy()
         if ids[0] != NONE:
             self.counted(ids.copy(), float(result), "item")
             self.replacement = self._numbers(result, int(ids[0]))
-
-    def _put(self, tensor: Any, shadow: torch.Tensor) -> None:
-        if not isinstance(tensor, torch.Tensor) or shadow.shape != tensor.shape:
-            return
-        key = id(tensor)
-        self.shadows[key] = (weakref.ref(tensor, lambda _, key=key: self.shadows.pop(key, None)), shadow)
-
-
-def _many(value: Any) -> tuple:
-    return tuple(value) if isinstance(value, tuple | list) else (value,)
