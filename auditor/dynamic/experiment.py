@@ -118,7 +118,8 @@ def experiment_with(
         takes = first.cpu_seconds * kind.takes
         if wanted(made, first) and spent + takes <= FURTHER:
             future = _future_of(kind, first, program)
-            made = read(made, claim, again(future, how), future)
+            run = again(future, how)
+            made = replace(read(made, claim, run, future), seconds=made.seconds + run.seconds)
             spent += takes
     return made
 
@@ -185,19 +186,23 @@ def _wants_few_ids(made: Experiment, first: RunResult) -> bool:
     return made.wants_few_ids
 
 
+def _headline(run: RunResult, label: str) -> tuple[Printed, Attribution | None] | None:
+    """The headline of a further run with what it consists of, None where it did not come to one."""
+    return explain(run.events, run.dataset_bytes, label).claim if run.status == "finished" else None
+
+
 def _compare_ahead(
     made: Experiment, claim: tuple[Printed, Attribution | None], third: RunResult, future: Future
 ) -> Experiment:
     """What gradients of the passes that score say."""
-    return replace(made, ahead=gradients(third.events), seconds=made.seconds + third.seconds)
+    return replace(made, ahead=gradients(third.events))
 
 
 def _compare_fair(
     made: Experiment, claim: tuple[Printed, Attribution | None], third: RunResult, future: Future, where: str = ""
 ) -> Experiment:
     """What a run under other conditions adds, `where` in words: whatever they are, all tokens are given one at most."""
-    found = explain(third.events, third.dataset_bytes, claim[0].label).claim if third.status == "finished" else None
-    made = replace(made, seconds=made.seconds + third.seconds)
+    found = _headline(third, claim[0].label)
     if found is None or found[1] is None or fair(found[1], future).holds is not False:
         return made
     return replace(made, fair=fair(found[1], future), where=where or future.where)
@@ -207,8 +212,7 @@ def _compare_longer(
     made: Experiment, claim: tuple[Printed, Attribution | None], third: RunResult, future: Future
 ) -> Experiment:
     """What a longer stream of other tokens adds: bets on both are bets on one after the other, and their odds multiply."""
-    found = explain(third.events, third.dataset_bytes, claim[0].label).claim if third.status == "finished" else None
-    made = replace(made, seconds=made.seconds + third.seconds)
+    found = _headline(third, claim[0].label)
     if found is None or found[1] is None:
         return made
     one, other = made.fair, fair(found[1], future)
@@ -254,10 +258,9 @@ def _compare_few(
     made: Experiment, claim: tuple[Printed, Attribution | None], third: RunResult, future: Future
 ) -> Experiment:
     """What a run on a stream of few ids adds where the headline could not be attributed."""
-    found = explain(third.events, third.dataset_bytes, claim[0].label).claim if third.status == "finished" else None
+    found = _headline(third, claim[0].label)
     if found is None:
         return made
-    made = replace(made, seconds=made.seconds + third.seconds)
     if made.apart:
         return _compare_bits(made, claim[1], found, third, future)
     chance, total = float(future.cost.sum()), _total(found[0], third.dataset_bytes)
