@@ -120,9 +120,9 @@ def run_submission(
             result = _attempt(submission, plan, program.main.text, limit, memory_bytes, ranks=ranks)
         return result
 
-    best = _best_of_tries(attempt, submission, options, seconds)
+    best, made = _best_of_tries(attempt, submission, options, seconds)
     if not _ended(best).scored or best.status != "finished":
-        best.nowhere = _runs_nowhere(best, attempt, submission, program, seconds)
+        best.nowhere = _runs_nowhere(best, made, attempt, submission, program, seconds)
     if best.nowhere:
         best.reason = f"{best.reason or 'ended without a score'}; it runs on no machine as submitted: {best.nowhere}"
     return best
@@ -130,16 +130,18 @@ def run_submission(
 
 def _best_of_tries(
     attempt: Callable[[Try, float], RunResult], submission: Submission, options: dict[str, str] | None, seconds: float
-) -> RunResult:
-    """The try that came furthest."""
+) -> tuple[RunResult, dict[Try, RunResult]]:
+    """The try that came furthest, and all of them by their conditions (without words)."""
     tried, spent, best = [Try()], 0.0, RunResult("not run", "no plan fits")
+    made: dict[Try, RunResult] = {}
     while True:
         try:
             result = attempt(tried[-1], seconds)
         except ValueError as error:  # no data set for this vocabulary
             if len(tried) > 1:
-                return best
-            return RunResult("not run", f"no data for this vocabulary: {error}")
+                return best, made
+            return RunResult("not run", f"no data for this vocabulary: {error}"), made
+        made[tried[-1].bare] = result
         result.attempts, spent = len(tried), spent + result.cpu_seconds
         supplied = len(tried) > 1 and tried[-1].supplies(tried[-2])
         best = result if len(tried) == 1 or supplied or _further(result, best) else best
@@ -147,12 +149,13 @@ def _best_of_tries(
         # A program that is slow may be tried once more; one that fails late is not worth its tries' time.
         if after is None or (spent >= seconds and len(tried) > 1):
             best.attempts, best.cpu_total = len(tried), spent
-            return best
+            return best, made
         tried.append(after)
 
 
 def _runs_nowhere(
     best: RunResult,
+    made: dict[Try, RunResult],
     attempt: Callable[[Try, float], RunResult],
     submission: Submission,
     program: Program,
@@ -173,8 +176,10 @@ def _runs_nowhere(
     why = nowhere.own_error(crash, text)
     if why or not nowhere.may_be_own(crash):
         return why
-    whole = attempt(WHOLE_TRY, seconds / 2)
-    best.cpu_total += whole.cpu_seconds
+    whole = made.get(WHOLE_TRY.bare)
+    if whole is None:
+        whole = attempt(WHOLE_TRY, seconds / 2)
+        best.cpu_total += whole.cpu_seconds
     return nowhere.same_at_full_size(crash, _crash_of(whole))
 
 

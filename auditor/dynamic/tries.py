@@ -56,6 +56,11 @@ class Try:
     shell: str = ""
     words: str = ""
 
+    @property
+    def bare(self) -> Try:
+        """The conditions alone, whatever words lead to them."""
+        return replace(self, words="")
+
     def supplies(self, before: Try) -> bool:
         """Whether something is here that was missing before, so that the end before was not the program's."""
         return any(len(now) > len(then) for now, then in
@@ -93,7 +98,7 @@ def following(tried: list[Try], ended: Ended, submission: Submission, options: M
 
 
 def _known(item: Try, tried: list[Try]) -> bool:
-    return any(replace(item, words="") == replace(old, words="") for old in tried)
+    return any(item.bare == old.bare for old in tried)
 
 
 def _candidates(tried: list[Try], ended: Ended, submission: Submission, options: Mapping[str, str]) -> list[Try]:
@@ -133,7 +138,7 @@ def _by_error(tried: list[Try], reason: str) -> list[Try]:
         scales = (*_in_blocks(last.scale, reason), *SCALES)
         found += [last.but(f"at another scale (width {scale.width})", scale=scale) for scale in scales]
         if last.documented:  # sizes that the program takes for granted
-            found.append(last.but("with the model's sizes as submitted", scale=WHOLE))
+            found.append(last.but(WHOLE_TRY.words, scale=WHOLE))
     return found
 
 
